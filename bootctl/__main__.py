@@ -1,0 +1,163 @@
+"""`python -m bootctl`: show and change what boots next, also from an initramfs or a rescue system.
+
+Exit status: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from bootctl import gpt, model
+from bootctl.active import active_slot
+from bootctl.backend import BACKENDS, Backend, open_backend
+from bootctl.errors import BootError
+from bootctl.settings import BootSettings, ConfigError, Layered, boot_settings, load
+
+_DESCRIPTION: Final = "Show and change which slot the bootloader starts next."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = _settings(options)
+        backend = open_backend(settings)
+        answer, text = _run(options, settings, backend)
+    except (BootError, ConfigError) as error:
+        print(f"bootctl: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(answer) if getattr(options, "json", False) else text)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer with one line of JSON")
+    parser = argparse.ArgumentParser(prog="python -m bootctl", description=_DESCRIPTION, parents=[common])
+    parser.add_argument("--root", default="/", metavar="DIR", help="work on the system below DIR")
+    parser.add_argument("--backend", choices=BACKENDS, help="the bootloader's way to choose (default: configured)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--device", metavar="PATH", help="the disk, for gptprio")
+    where.add_argument("--image", metavar="PATH", help="the image of a disk, for gptprio")
+    where.add_argument("--file", metavar="PATH", help="the environment block, for grub")
+    parser.add_argument("--active", metavar="SLOT", help="the slot that runs now (default: from the command line)")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("show", parents=[common], help="show the state of each slot")
+    verbs.add_parser("next", parents=[common], help="print the slot that boots next")
+    arm = verbs.add_parser("arm", parents=[common], help="boot SLOT on trial, with the active slot behind it")
+    arm.add_argument("slot", metavar="SLOT")
+    confirm = verbs.add_parser("confirm", parents=[common], help="mark SLOT (default: the active one) as good")
+    confirm.add_argument("slot", metavar="SLOT", nargs="?")
+    reject = verbs.add_parser("reject", parents=[common], help="never boot SLOT again")
+    reject.add_argument("slot", metavar="SLOT")
+    verbs.add_parser("rollback", parents=[common], help="boot the other slot, which was confirmed before")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> BootSettings:
+    given = options.device or options.image or options.file
+    # With all that is needed on the command line a broken configuration can't stand in the way of a rescue.
+    layered = Layered({}, {}) if given else load(options.root)
+    settings = boot_settings(layered, options.root)
+    if options.file:
+        return replace(settings, backend=options.backend or "grub", grubenv=options.file)
+    if given:
+        return replace(settings, backend=options.backend or "gptprio", device=options.device, image=options.image)
+    return replace(settings, backend=options.backend or settings.backend)
+
+
+def _run(options: argparse.Namespace, settings: BootSettings, backend: Backend) -> tuple[dict[str, Any], str]:
+    """The answer as JSON and as text."""
+    view = backend.read()
+    verb: str = options.verb
+    slot: str = getattr(options, "slot", None) or ""
+    if verb in ("show", "next"):
+        return _next(view) if verb == "next" else _show(options, settings, backend, view)
+    if verb == "reject":
+        changed = model.reject(view, slot)
+    elif verb == "confirm":
+        changed = model.confirm(view, slot or _require_active(options, settings))
+    elif verb == "arm":
+        active = _require_active(options, settings)
+        changed = model.arm_trial(view, slot, active=active, tries=settings.tries)
+    else:
+        changed = model.roll_back(view, active=_require_active(options, settings))
+    backend.commit(changed)
+    return _show(options, settings, backend, backend.read())
+
+
+def _next(view: model.BootView) -> tuple[dict[str, Any], str]:
+    slot, _ = model.next_boot(view)
+    if slot is None:
+        raise BootError(
+            "nothing-bootable",
+            "the boot reference",
+            "no slot may boot",
+            "Confirm the slot that is known to work (python -m bootctl confirm SLOT).",
+        )
+    return {"next": slot}, slot
+
+
+def _show(
+    options: argparse.Namespace, settings: BootSettings, backend: Backend, view: model.BootView
+) -> tuple[dict[str, Any], str]:
+    active = _active(options, settings)
+    following, _ = model.next_boot(view)
+    slots = [
+        {
+            "name": name,
+            "condition": state.condition,
+            "priority": state.priority,
+            "tries_left": state.tries_left,
+            "confirmed": state.confirmed,
+        }
+        for name, state in view.slots
+    ]
+    lines = ["slot  condition  priority  tries  notes"]
+    for name, state in view.slots:
+        notes = ", ".join(
+            note for note, applies in (("active", name == active), ("boots next", name == following)) if applies
+        )
+        line = f"{name:<4}  {state.condition:<9}  {state.priority:>8}  {state.tries_left:>5}  {notes}"
+        lines.append(line.rstrip())
+    return {"backend": backend.name, "active": active, "next": following, "slots": slots}, "\n".join(lines)
+
+
+def _active(options: argparse.Namespace, settings: BootSettings) -> str | None:
+    if options.active:
+        return str(options.active)
+    return active_slot(settings.root, _partuuids(settings))
+
+
+def _require_active(options: argparse.Namespace, settings: BootSettings) -> str:
+    active = _active(options, settings)
+    if active is None:
+        raise BootError(
+            "active-unknown",
+            "the running slot",
+            "the kernel's command line names neither updated.slot nor the PARTUUID of a slot",
+            "Name it with --active.",
+        )
+    return active
+
+
+def _partuuids(settings: BootSettings) -> dict[str, str]:
+    """PARTUUID -> slot; empty when the disk isn't known or has no table."""
+    disk = settings.image or settings.device
+    if disk is None:
+        return {}
+    try:
+        with open(disk, "rb", buffering=0) as file:
+            slots = gpt.slot_partitions(gpt.read_table(file.fileno()), settings.component)
+    except (BootError, OSError):
+        return {}
+    return {partition.unique_guid: slot for slot, partition in slots.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

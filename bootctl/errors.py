@@ -1,0 +1,21 @@
+"""The one exception of this package."""
+
+from __future__ import annotations
+
+
+class BootError(Exception):
+    """A boot reference that can't be read, changed or trusted.
+
+    `code` is a stable kebab-case id for programs; `what` names the thing (a slot, a file, a device), `cause` says what
+    is wrong with it, and `mend` what a person can do. `str()` is the message for an operator.
+    """
+
+    def __init__(self, code: str, what: str, cause: str, mend: str) -> None:
+        super().__init__(code, what, cause, mend)
+        self.code = code
+        self.what = what
+        self.cause = cause
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.cause}. {self.mend}"

@@ -1,0 +1,330 @@
+"""Layered TOML configuration, shared by all programs of the tree, and the settings of the boot reference.
+
+Layers, from the lowest to the highest: the drop-ins of /usr/lib/updated/updated.toml.d, /etc/updated/updated.toml, and
+the drop-ins of /etc/updated/updated.toml.d and /run/updated/updated.toml.d together. Drop-ins apply in the order of
+their file names; one in a higher directory replaces that of the same name in a lower one, also when it is empty.
+Tables merge key by key; every other value is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bootctl.model import DEFAULT_TRIES, MAX_TRIES
+
+MAIN_FILE: Final = "/etc/updated/updated.toml"
+VENDOR_FOLDER: Final = "/usr/lib/updated/updated.toml.d"
+LOCAL_FOLDERS: Final = ("/etc/updated/updated.toml.d", "/run/updated/updated.toml.d")
+DEFAULT_GRUBENV: Final = "/boot/grub/grubenv"
+BACKEND_CHOICES: Final = ("auto", "gptprio", "grub")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value was set. `line` counts from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used. `line` (from 1) and `key` ("table.key") are None where nothing has one."""
+
+    def __init__(self, file: str, cause: str, mend: str, *, line: int | None = None, key: str | None = None) -> None:
+        super().__init__(file, cause, mend, line, key)
+        self.file = file
+        self.line = line
+        self.key = key
+        self.cause = cause
+        self.mend = mend
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        subject = "" if self.key is None else f"{self.key}: "
+        return f"{place}: {subject}{self.cause}. {self.mend}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layered:
+    """The merged configuration, and where each value of it comes from.
+
+    `origins` has a key for each table and value, such as `disk` and `disk.image`; the n-th table of an array of tables
+    is `name[n]`, from 0. Keys within an inline table have none of their own: `origin` finds that of the table.
+    """
+
+    values: dict[str, Any]
+    origins: Mapping[str, Origin]
+
+    def origin(self, key: str) -> Origin | None:
+        """Where `key` ("table.key") was set: its own line, or that of the nearest thing around it."""
+        while key:
+            if key in self.origins:
+                return self.origins[key]
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
+        return None
+
+    def error(self, key: str, cause: str, mend: str) -> ConfigError:
+        """A ConfigError that names the file and line of `key`."""
+        origin = self.origin(key)
+        if origin is None:
+            return ConfigError(MAIN_FILE, cause, mend, key=key)
+        return ConfigError(origin.file, cause, mend, line=origin.line, key=key)
+
+
+@dataclass(frozen=True, slots=True)
+class BootSettings:
+    """Where the boot reference lies. The paths lie below `root` already: use them as they are.
+
+    `device` and `image` are never both set. `tries` (1..15) is what an armed trial gets; `component` is the first part
+    of the names of the slot partitions.
+    """
+
+    root: str = "/"
+    backend: str = "auto"
+    device: str | None = None
+    image: str | None = None
+    grubenv: str = DEFAULT_GRUBENV
+    tries: int = DEFAULT_TRIES
+    component: str = "rootfs"
+
+
+def below(root: str, path: str) -> str:
+    """The absolute `path` as seen from `root`; `..` can't lead out of it."""
+    return os.path.normpath(os.path.join(root, os.path.normpath(os.sep + path).lstrip(os.sep)))
+
+
+def load(root: str = "/") -> Layered:
+    """Read and merge all files of the configuration below `root`; none of them has to be there.
+
+    Raises ConfigError for a file that can't be read or is no TOML, and for a file of another ending among drop-ins.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    for path in _files(root):
+        text = _read(path)
+        document = _parse(path, text)
+        lines = dict(_key_lines(text))
+        _merge(values, document, origins, {key: Origin(path, line) for key, line in lines.items()}, "")
+    return Layered(values, origins)
+
+
+def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
+    """The settings of the tables [disk] (device or image) and [boot] (backend, grubenv, tries).
+
+    Raises ConfigError for an unknown key of these two tables and for a value that can't be.
+    """
+    disk = _table(layered, "disk", ("device", "image"))
+    boot = _table(layered, "boot", ("backend", "grubenv", "tries"))
+    if "device" in disk and "image" in disk:
+        raise layered.error(
+            "disk.image",
+            f"device is set too ({layered.origin('disk.device')}), and only one of them can be the disk",
+            "Remove one of the two.",
+        )
+    backend = boot.get("backend", "auto")
+    if backend not in BACKEND_CHOICES:
+        raise layered.error("boot.backend", f"{backend!r} is no backend", f"Use one of: {', '.join(BACKEND_CHOICES)}.")
+    tries = boot.get("tries", DEFAULT_TRIES)
+    if type(tries) is not int or not 1 <= tries <= MAX_TRIES:
+        raise layered.error(
+            "boot.tries", f"{tries!r} is no number of tries", f"Give a whole number from 1 to {MAX_TRIES}."
+        )
+    return BootSettings(
+        root=root,
+        backend=backend,
+        device=_path(layered, disk, "disk", "device", root),
+        image=_path(layered, disk, "disk", "image", root),
+        grubenv=_path(layered, boot, "boot", "grubenv", root) or below(root, DEFAULT_GRUBENV),
+        tries=tries,
+    )
+
+
+def _table(layered: Layered, name: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+    table = layered.values.get(name, {})
+    if not isinstance(table, dict):
+        raise layered.error(name, "it is no table", f"Write it as a table: [{name}].")
+    for key in table:
+        if key not in known:
+            raise layered.error(f"{name}.{key}", "there is no such key", f"Use one of: {', '.join(known)}.")
+    return table
+
+
+def _path(layered: Layered, table: Mapping[str, Any], name: str, key: str, root: str) -> str | None:
+    value = table.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise layered.error(f"{name}.{key}", f"{value!r} is no absolute path", 'Give a path such as "/dev/vda".')
+    return below(root, value)
+
+
+def _files(root: str) -> Iterator[str]:
+    local: dict[str, str] = {}
+    for folder in LOCAL_FOLDERS:
+        local.update(_drop_ins(below(root, folder)))
+    vendor = _drop_ins(below(root, VENDOR_FOLDER))
+    for name in sorted(vendor.keys() - local.keys()):
+        yield vendor[name]
+    main = below(root, MAIN_FILE)
+    if os.path.exists(main):
+        yield main
+    for name in sorted(local):
+        yield local[name]
+
+
+def _drop_ins(folder: str) -> dict[str, str]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    for name in sorted(names):
+        if not name.endswith(".toml"):
+            raise ConfigError(
+                os.path.join(folder, name),
+                "it does not end in .toml, so that its settings would be ignored",
+                "Rename or remove it.",
+            )
+    return {name: os.path.join(folder, name) for name in names}
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(path, "this line is not UTF-8 text", "Save the file as UTF-8.", line=line) from error
+
+
+def _unreadable(path: str, error: OSError) -> ConfigError:
+    return ConfigError(path, f"it can't be read ({error.strerror})", "Make it readable, or remove it.")
+
+
+_AT_LINE: Final = re.compile(r" \(at line (\d+), column \d+\)$")
+
+
+def _parse(path: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        found = _AT_LINE.search(message)
+        line = int(found[1]) if found else text.count("\n") + 1
+        cause = _AT_LINE.sub("", message).removesuffix(" (at end of document)")
+        raise ConfigError(path, f"it is no TOML: {cause}", "Correct this line.", line=line) from error
+    except RecursionError as error:
+        raise ConfigError(path, "its values are nested too deeply", "Nest them less.") from error
+
+
+def _merge(
+    values: dict[str, Any], layer: dict[str, Any], origins: dict[str, Origin], at: Mapping[str, Origin], prefix: str
+) -> None:
+    for name, value in layer.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and isinstance(values.get(name), dict):
+            if key in at:
+                origins[key] = at[key]
+            _merge(values[name], value, origins, at, f"{key}.")
+            continue
+        for old in [old for old in origins if _within(old, key)]:
+            del origins[old]
+        origins.update({new: origin for new, origin in at.items() if _within(new, key)})
+        values[name] = value
+
+
+def _within(key: str, ancestor: str) -> bool:
+    return key == ancestor or key.startswith((f"{ancestor}.", f"{ancestor}["))
+
+
+# The scan below finds the lines of keys in a text that tomllib has accepted already (it gives no positions).
+_KEY_PART: Final = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+_KEY: Final = rf"{_KEY_PART}(?:[ \t]*\.[ \t]*{_KEY_PART})*"
+_HEADER: Final = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_KEY})[ \t]*\]\]?")
+_ASSIGNMENT: Final = re.compile(rf"[ \t]*({_KEY})[ \t]*=")
+_OPAQUE: Final = re.compile(
+    r'''
+      """ (?: [^\\] | \\. )*? """+
+    | \'\'\' .*? \'\'\'+
+    | " (?: [^"\\\n] | \\. )* "
+    | ' [^'\n]* '
+    | \# [^\n]*
+    ''',
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def _key_lines(text: str) -> Iterator[tuple[str, int]]:
+    text = text.replace("\r\n", "\n")
+    table = ""
+    counts: dict[str, int] = {}
+    position, line = 0, 1
+    while position < len(text):
+        header = _HEADER.match(text, position)
+        assignment = _ASSIGNMENT.match(text, position)
+        if header:
+            table, key = "", _dotted(header[2])
+            *parents, last = key
+            for parent in parents:
+                table = _inside(table, parent)
+                if counts.get(table):
+                    table = f"{table}[{counts[table] - 1}]"
+            table = _inside(table, last)
+            if header[1] == "[[":
+                yield table, line
+                counts[table] = counts.get(table, 0) + 1
+                table = f"{table}[{counts[table] - 1}]"
+            yield table, line
+        elif assignment:
+            name = table
+            for part in _dotted(assignment[1]):
+                name = _inside(name, part)
+                yield name, line
+        end = _end_of_statement(text, position)
+        line += text.count("\n", position, end)
+        position = end
+
+
+def _inside(table: str, name: str) -> str:
+    return f"{table}.{name}" if table else name
+
+
+def _dotted(text: str) -> list[str]:
+    """The parts of a dotted key, with quotes and escapes resolved."""
+    parts: list[str] = []
+    value: Any = tomllib.loads(f"{text} = 0")
+    while isinstance(value, dict):
+        name, value = next(iter(value.items()))
+        parts.append(name)
+    return parts
+
+
+def _end_of_statement(text: str, position: int) -> int:
+    depth = 0
+    while position < len(text):
+        token = _OPAQUE.match(text, position)
+        if token:
+            position = token.end()
+            continue
+        character = text[position]
+        position += 1
+        if character in "[{":
+            depth += 1
+        elif character in "]}":
+            depth -= 1
+        elif character == "\n" and depth == 0:
+            break
+    return position

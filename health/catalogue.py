@@ -1,0 +1,138 @@
+"""Which checks there are: the check folders of the vendor (/usr/lib) and of the administrator (/etc).
+
+A file of the same name in the same folder of /etc replaces that of /usr/lib, and masks it when it is empty or a
+symbolic link to /dev/null, as with systemd's drop-ins. Names that begin with a dot are no checks. Nothing is left out
+silently: what can't be used becomes a check that fails and says why, required if it lies in required.d.
+"""
+
+import os
+import stat
+from collections import Counter
+from dataclasses import dataclass
+
+from bootctl.settings import ConfigError
+from health.check import Check, ExecProbe, InvalidProbe, Kind, Pace, Probe
+from health.checkfile import parse_check
+from health.rootdir import below
+
+VENDOR = "/usr/lib/updated/health.d"
+ADMINISTRATOR = "/etc/updated/health.d"
+FOLDERS: tuple[tuple[str, Kind], ...] = (("required.d", "required"), ("wanted.d", "wanted"))
+SIZE_LIMIT = 64 * 1024
+NULL_DEVICE = os.makedev(1, 3)
+"""null(4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A name in a check folder: `path` inside the root, `outside` where it really lies."""
+
+    path: str
+    outside: str
+    maskable: bool
+
+
+def load_checks(root: str = "/") -> tuple[Check, ...]:
+    """All checks below `root`, the required ones first, each kind in order of file name (by bytes)."""
+    checks: list[Check] = []
+    for folder, kind in FOLDERS:
+        entries: dict[str, _Entry] = {}
+        for base in (VENDOR, ADMINISTRATOR):
+            path = f"{base}/{folder}"
+            try:
+                names = _names(root, path)
+            except OSError as error:
+                checks.append(_broken(kind, path, path, f"it can't be read ({error.strerror})", "Make it a folder."))
+                continue
+            for name in names:
+                entries[name] = _Entry(f"{path}/{name}", os.path.join(below(root, path), name), base == ADMINISTRATOR)
+        for label, entry in _labelled(entries):
+            if not (entry.maskable and _is_mask(root, entry)):
+                checks.append(_check(root, kind, label, entry))
+    return (*checks, *_misplaced(root))
+
+
+def _names(root: str, path: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(below(root, path)) if not name.startswith(".")]
+    except FileNotFoundError:
+        return []
+
+
+def _labelled(entries: dict[str, _Entry]) -> list[tuple[str, _Entry]]:
+    """Names each check by its file name without the ending, or with it where two would get the same name."""
+    stems = {name: os.path.splitext(name)[0] for name in entries}
+    count = Counter(stems.values())
+    return [
+        (name if count[stems[name]] > 1 or stems[name] in entries else stems[name], entries[name])
+        for name in sorted(entries, key=os.fsencode)
+    ]
+
+
+def _is_mask(root: str, entry: _Entry) -> bool:
+    try:
+        if os.path.islink(entry.outside) and os.readlink(entry.outside) == "/dev/null":
+            return True
+        status = os.stat(below(root, entry.path))
+    except OSError:
+        return False
+    empty = stat.S_ISREG(status.st_mode) and status.st_size == 0
+    return empty or (stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL_DEVICE)
+
+
+def _check(root: str, kind: Kind, label: str, entry: _Entry) -> Check:
+    try:
+        probe, pace = _read(root, entry)
+    except ConfigError as error:
+        return Check(kind, label, InvalidProbe(str(error)))
+    except OSError as error:
+        return _broken(kind, label, entry.path, f"it can't be read ({error.strerror})", "Mend or remove it.")
+    return Check(kind, label, probe, pace)
+
+
+def _read(root: str, entry: _Entry) -> tuple[Probe, Pace]:
+    outside = below(root, entry.path)
+    status = os.stat(outside)
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(entry.path, "it is not a file", "Put check files straight into the folder.")
+    if entry.path.endswith(".toml"):
+        if status.st_size > SIZE_LIMIT:
+            raise ConfigError(entry.path, f"it is larger than {SIZE_LIMIT} bytes", "Is it a check at all?")
+        with open(outside, "rb") as file:
+            return parse_check(file.read(SIZE_LIMIT), entry.path)
+    if status.st_mode & 0o111:
+        return ExecProbe((entry.path, "check")), Pace()
+    raise ConfigError(
+        entry.path,
+        "it is neither a .toml file nor executable",
+        "Let its name end in .toml, make it executable, or remove it.",
+    )
+
+
+def _misplaced(root: str) -> list[Check]:
+    """What lies beside required.d and wanted.d is never run; a person who put a check there has to hear of it."""
+    folders = [folder for folder, _ in FOLDERS]
+    found: list[Check] = []
+    for base in (VENDOR, ADMINISTRATOR):
+        try:
+            names = sorted(_names(root, base), key=os.fsencode)
+        except OSError as error:
+            cause, mend = f"it can't be read ({error.strerror})", f"Make it a folder with {' and '.join(folders)}."
+            found.append(_broken("required", base, base, cause, mend))
+            continue
+        found += [
+            _broken(
+                "wanted",
+                f"{base}/{name}",
+                f"{base}/{name}",
+                "nothing reads it here",
+                f"Move it to {' or '.join(folders)}.",
+            )
+            for name in names
+            if name not in folders
+        ]
+    return found
+
+
+def _broken(kind: Kind, label: str, path: str, cause: str, mend: str) -> Check:
+    return Check(kind, label, InvalidProbe(str(ConfigError(path, cause, mend))))

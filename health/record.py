@@ -1,0 +1,84 @@
+"""The verdict as others read it: the JSON document, the list for a person, the message of the day."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from health.check import CheckResult
+from health.judgement import Judgement
+
+SCHEMA = 1
+
+_MARKS = {"pass": "✓", "skip": "–", "fail": "✗", "timeout": "✗"}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One judged boot. `started` and `finished` are RFC 3339 in UTC; `version` and `boot_id` may be unknown."""
+
+    slot: str
+    version: str | None
+    boot_id: str | None
+    judgement: Judgement
+    started: str
+    finished: str
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the verdict file holds and --json prints, of schema `SCHEMA`."""
+        return {
+            "schema": SCHEMA,
+            "slot": self.slot,
+            "version": self.version,
+            "boot_id": self.boot_id,
+            "verdict": self.judgement.verdict,
+            "reason": self.judgement.reason,
+            "started": self.started,
+            "finished": self.finished,
+            "checks": [asdict(result) for result in self.checks],
+        }
+
+    @property
+    def subject(self) -> str:
+        return f"slot {self.slot}" + (f" ({self.version})" if self.version else "")
+
+
+def listing(record: Record, *, acted: bool) -> str:
+    """One line for each check, and the summary as the last one. `acted`: whether the verdict was carried out."""
+    width = max((len(result.name) for result in record.checks), default=0)
+    lines = [_line(result, width) for result in record.checks]
+    return "\n".join([*lines, _summary(record, acted)]) + "\n"
+
+
+def _line(result: CheckResult, width: int) -> str:
+    told = result.reason if result.result != "pass" else f"{result.type}, {result.duration_seconds:.1f} s"
+    if result.attempts > 1:
+        told = f"{told} ({result.attempts} attempts)"
+    return f"{_MARKS[result.result]} {result.kind:8} {result.name:{width}}  {told}"
+
+
+def _summary(record: Record, acted: bool) -> str:
+    passed = sum(result.result == "pass" for result in record.checks)
+    skipped = sum(result.result == "skip" for result in record.checks)
+    failed = len(record.checks) - passed - skipped
+    counts = f"{passed} passed, {failed} failed, {skipped} skipped" if record.checks else "there are no checks"
+    meaning = {
+        "confirmed": "confirmed" if acted else "would be confirmed",
+        "rejected": "rejected, a reboot leads to the other slot" if acted else "would be rejected",
+        "no-fallback": "on trial and sick, but kept, since no other slot can boot",
+        "healthy": "healthy",
+        "sick": "sick, but kept, since it was confirmed before",
+    }[record.judgement.verdict]
+    return f"{record.subject} is {meaning}; {counts}"
+
+
+def motd(record: Record) -> str | None:
+    """What a person who logs in shall know; None when all is well."""
+    told = {
+        "rejected": "failed its health checks and was rejected. A reboot leads to the other slot.",
+        "no-fallback": "failed its health checks, and no other slot can boot. Install a release that works.",
+        "sick": "fails its health checks. It was confirmed before, so nothing was changed.",
+    }.get(record.judgement.verdict)
+    if told is None:
+        return None
+    return f"updated: {record.subject} {told}\nReason: {record.judgement.reason}\nSee: updatectl health\n"

@@ -1,0 +1,79 @@
+"""Runs all checks side by side. No check stops another, and none can keep the run from ending."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from health.check import OUTPUT_LIMIT, Attempt, Check, CheckResult
+
+MAX_PARALLEL = 8
+ABANDON_SECONDS = 2.0
+"""How long past its time-out an attempt may take to end by itself before it is left behind in its thread."""
+
+Probing = Callable[[Check], Attempt]
+
+
+def run_checks(checks: Sequence[Check], probe: Probing) -> tuple[CheckResult, ...]:
+    """The results, in the order of `checks`. `probe` makes one attempt at a check, and may raise anything.
+
+    The threads are daemons: one that hangs in the kernel (a dead disk, a dead network file system) does not keep the
+    process from exiting.
+    """
+    started = time.monotonic()
+    todo: queue.SimpleQueue[tuple[int, Check]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, CheckResult]] = queue.SimpleQueue()
+    # Those that settle longest come last, so that none holds a worker asleep while another could run.
+    for index in sorted(range(len(checks)), key=lambda index: checks[index].pace.settle_seconds):
+        todo.put((index, checks[index]))
+
+    def work() -> None:
+        while True:
+            try:
+                index, check = todo.get_nowait()
+            except queue.Empty:
+                return
+            done.put((index, _run(check, probe, started)))
+
+    for _ in range(min(MAX_PARALLEL, len(checks))):
+        threading.Thread(target=work, name="health-check", daemon=True).start()
+    results = dict(done.get() for _ in checks)
+    return tuple(results[index] for index in range(len(checks)))
+
+
+def _run(check: Check, probe: Probing, run_started: float) -> CheckResult:
+    pace = check.pace
+    time.sleep(max(0.0, run_started + pace.settle_seconds - time.monotonic()))
+    started = time.monotonic()
+    attempts = 0
+    while True:
+        attempts += 1
+        attempt = _attempt(check, probe)
+        if attempt.result in ("pass", "skip") or attempt.final or attempts > pace.retries:
+            break
+        time.sleep(pace.retry_delay_seconds)
+    return CheckResult(
+        name=check.name,
+        kind=check.kind,
+        type=check.probe.type,
+        result=attempt.result,
+        attempts=attempts,
+        duration_seconds=round(time.monotonic() - started, 3),
+        output=attempt.output[-OUTPUT_LIMIT:],
+    )
+
+
+def _attempt(check: Check, probe: Probing) -> Attempt:
+    answer: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answer.put(probe(check))
+        except Exception as error:  # an attempt that can't be made is a failed one, whatever the reason
+            answer.put(Attempt("fail", f"{type(error).__name__}: {error}"))
+
+    threading.Thread(target=work, name=f"health-attempt-{check.name}", daemon=True).start()
+    try:
+        return answer.get(timeout=check.pace.timeout_seconds + ABANDON_SECONDS)
+    except queue.Empty:
+        return Attempt("timeout", f"no answer within {check.pace.timeout_seconds:g} s")

@@ -1,0 +1,98 @@
+"""What the system below a root says of itself, and the files in which health tells others."""
+
+import json
+import os
+
+from bootctl import durable
+from health.record import Record, motd
+from health.rootdir import below
+
+VERDICT = "/var/lib/updated/health/verdict.json"
+VERDICT_COPY = "/run/updated/health.json"
+# Outlives the verdicts of the boots that follow, so that the old slot can still say why the new one was left.
+REJECTION = "/var/lib/updated/health/rejected.json"
+MOTD = "/run/motd.d/updated"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def image_version(root: str) -> str | None:
+    """IMAGE_VERSION of os-release(5), else VERSION_ID; None when neither can be read."""
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        try:
+            with open(below(root, path), encoding="utf-8", errors="replace") as file:
+                values = parse_os_release(file.read())
+        except OSError:
+            continue
+        return values.get("IMAGE_VERSION") or values.get("VERSION_ID")
+    return None
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """The assignments of os-release(5); a line that a shell would not take as one is left out."""
+    import shlex
+
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        key, separator, value = line.strip().partition("=")
+        if not separator or key.startswith("#"):
+            continue
+        try:
+            words = shlex.split(value)
+        except ValueError:
+            continue
+        if len(words) <= 1:
+            values[key] = words[0] if words else ""
+    return values
+
+
+def boot_id(root: str) -> str | None:
+    """The kernel's id of this boot, from `root`'s own /proc if it has one (random(4))."""
+    for path in (below(root, BOOT_ID), BOOT_ID):
+        try:
+            with open(path, encoding="ascii") as file:
+                return file.read().strip()
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def write_verdict(root: str, record: Record) -> list[str]:
+    """Writes the verdict file, durably, its copy and the message of the day; what could not be written, as messages.
+
+    That the reason is lost is bad; that a sick slot is kept because of it would be worse. So this raises nothing.
+    """
+    data = json.dumps(record.document, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n"
+    message = motd(record)
+    problems = [_write(root, VERDICT, data), _write(root, VERDICT_COPY, data)]
+    if record.judgement.verdict == "rejected":
+        problems.append(_write(root, REJECTION, data))
+    problems.append(_remove(root, MOTD) if message is None else _write(root, MOTD, message.encode(errors="replace")))
+    return [problem for problem in problems if problem is not None]
+
+
+def _write(root: str, path: str, data: bytes) -> str | None:
+    try:
+        outside = below(root, path)
+        _make_directory(os.path.dirname(outside))
+        durable.write_file(outside, data)
+    except OSError as error:
+        return f"{path}: it can't be written ({error.strerror}). Free or mend its file system, then run health again."
+    return None
+
+
+def _remove(root: str, path: str) -> str | None:
+    try:
+        durable.remove(below(root, path))
+    except OSError as error:
+        return f"{path}: it can't be removed ({error.strerror}). Remove it by hand."
+    return None
+
+
+def _make_directory(path: str) -> None:
+    """mkdir -p whose names survive a power cut."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make_directory(parent)
+    os.mkdir(path, 0o755)
+    durable.sync_directory(parent)

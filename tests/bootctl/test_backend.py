@@ -1,0 +1,65 @@
+"""Which backend a configuration leads to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bootctl.backend import open_backend
+from bootctl.errors import BootError
+from bootctl.settings import BootSettings
+from tests.bootctl import disks
+from tests.bootctl.grub_emulator import grubenv
+
+GRUBENV = grubenv({"ORDER": "A B", "A_OK": "1"})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> BootSettings:
+    return BootSettings(root=str(tmp_path), grubenv=str(tmp_path / "grubenv"))
+
+
+def code_of(settings: BootSettings) -> str:
+    with pytest.raises(BootError) as caught:
+        open_backend(settings)
+    return caught.value.code
+
+
+def test_a_named_backend_is_opened(tmp_path: Path, settings: BootSettings) -> None:
+    disk = str(disks.make_disk(tmp_path / "disk.img"))
+    (tmp_path / "grubenv").write_bytes(GRUBENV)
+    for where in (replace(settings, image=disk), replace(settings, device=disk)):
+        for name in ("gptprio", "grub"):
+            backend = open_backend(replace(where, backend=name))
+            assert backend.name == name
+            assert backend.read().names == ("a", "b")
+
+
+def test_auto_takes_a_disk_that_is_made_for_gptprio(tmp_path: Path, settings: BootSettings) -> None:
+    disk = disks.make_disk(tmp_path / "disk.img")
+    (tmp_path / "grubenv").write_bytes(GRUBENV)
+    assert open_backend(replace(settings, image=str(disk))).name == "gptprio"
+
+
+def test_auto_takes_grub_when_the_disk_is_not_made_for_gptprio(tmp_path: Path, settings: BootSettings) -> None:
+    disk = disks.make_disk(tmp_path / "disk.img")
+    for number in (2, 3):
+        disks.run("sfdisk", "-q", "--part-type", disk, str(number), "0FC63DAF-8483-4772-8E79-3D69D8477DE4")
+    (tmp_path / "grubenv").write_bytes(GRUBENV)
+    assert open_backend(replace(settings, image=str(disk))).name == "grub"
+    assert open_backend(settings).name == "grub"
+
+
+def test_when_auto_finds_nothing_the_error_says_why(tmp_path: Path, settings: BootSettings) -> None:
+    with pytest.raises(BootError, match="no disk is set"):
+        open_backend(settings)
+    with pytest.raises(BootError, match=r"disk /nonexistent: it can't be read \(No such file.*/grubenv \(there is no"):
+        open_backend(replace(settings, device="/nonexistent"))
+
+
+def test_the_errors_of_choosing(settings: BootSettings) -> None:
+    assert code_of(settings) == "no-backend"
+    assert code_of(replace(settings, backend="gptprio")) == "no-disk"
+    assert code_of(replace(settings, backend="lilo")) == "unknown-backend"

@@ -1,0 +1,300 @@
+"""The promises of the machine, over random orders of events, power cuts and repeated effects.
+
+The world here is a disk with two slots, a boot reference as the real model has it, and firmware that boots by it. What
+the engine does with effects is played on it; a power cut may come between any two steps, also between saving the state
+and doing its effects, and between doing an effect and hearing of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from bootctl import model
+from bootctl.model import BootView, SlotState
+from updated.core import machine
+from updated.core.document import dump, load_object
+from updated.core.errors import UpdatedError
+from updated.core.machine import Effect, Event, decide, first_state
+from updated.core.policy import Policy
+from updated.core.state import BootFacts, Offer, Phase, State, Target, Verdict, format_state, parse_state
+
+NETWORK = UpdatedError("unreachable", "the server", "is away", "Wait.")
+TRIES = 2
+
+
+def reread(state: State) -> State:
+    """What a restart makes of the state: it goes through its form on disk."""
+    return parse_state(load_object(dump(format_state(state)), what="state", code="state-corrupt", mend=""))
+
+
+class Node(RuleBasedStateMachine):
+    """Slots hold a version, or None while their content is not whole."""
+
+    @initialize(automatic=st.booleans())
+    def factory(self, automatic: bool) -> None:
+        self.policy = Policy(reboot_automatically=automatic, tries=TRIES, interval=10)
+        self.content: dict[str, str | None] = {"a": "1.0", "b": None}
+        self.verified = {"a": True, "b": False}
+        self.view = BootView((("a", SlotState(2, 0, True)), ("b", SlotState())))
+        self.running = "a"
+        self.boots = 0
+        self.now = 1000
+        self.releases = ["1.0"]
+        self.sick: set[str] = set()
+        self.verdict: Verdict | None = None
+        self.up = True
+        self.wants_reboot = False
+        self.saved = first_state(self.facts(), "stable", 0.5)
+        self.state = self.saved
+        self.queue: list[Effect] = []
+        self.installed_after_failure: set[str] = set()
+        self.failed_here: set[str] = set()
+        self.allowed: set[str] = set()
+
+    # ------------------------------------------------------------------------------------------------- the world
+
+    def facts(self) -> BootFacts:
+        version = self.content[self.running]
+        assert version is not None, "a slot whose content is not whole was booted"
+        return BootFacts(self.running, version, f"boot-{self.boots}", self.view, self.verdict)
+
+    def submit(self, event: Event) -> None:
+        decision = decide(self.state, event, self.policy)
+        self.saved = reread(decision.state)
+        self.state = decision.state
+        if any(isinstance(effect, machine.Stop) for effect in decision.effects):
+            self.queue.clear()
+        self.queue += decision.effects
+
+    def event(self, kind: type[Event], **fields: object) -> Event:
+        return kind(self.now, 0.5, **fields)  # type: ignore[arg-type]
+
+    def boot(self) -> None:
+        """The firmware starts a slot; the kernel of a sick release may not even come up, or health judges it."""
+        self.queue.clear()
+        self.wants_reboot = False
+        for _ in range(10):
+            slot, self.view = model.next_boot(self.view)
+            assert slot is not None, "no slot can boot"
+            assert self.content[slot] is not None, f"slot {slot} would boot with half of an image"
+            assert self.verified[slot], f"slot {slot} would boot unverified"
+            self.running = slot
+            self.boots += 1
+            version = self.content[slot]
+            if version in self.sick and not self.view.state(slot).confirmed and self.boots % 2:
+                continue  # it panics: the firmware comes again, and counts
+            self.judge(slot, str(version))
+            if self.wants_reboot:
+                self.wants_reboot = False
+                continue
+            break
+        else:
+            raise AssertionError("the machine never came up")
+        self.state = self.saved
+        self.submit(self.event(machine.Started, facts=self.facts()))
+
+    def judge(self, slot: str, version: str) -> None:
+        if self.view.state(slot).confirmed:
+            return
+        verdict = "rejected" if version in self.sick else "confirmed"
+        reason = "it is sick" if verdict == "rejected" else None
+        self.verdict = Verdict(slot, version, f"boot-{self.boots}", verdict, reason)
+        if verdict == "rejected":
+            self.failed_here.add(version)
+            self.view = model.reject(self.view, slot)
+            self.wants_reboot = True
+        else:
+            self.view = model.confirm(self.view, slot)
+
+    def play(self, effect: Effect) -> Event | None:
+        """Does an effect on the world, as the engine would."""
+        match effect:
+            case machine.Check():
+                newest = self.releases[-1]
+                denied = {denial.version for denial in self.state.denied}
+                newer = newest != self.content[self.running] and newest not in denied
+                offer = Offer(newest, f"manifest-{newest}", 1) if newer else None
+                return self.event(machine.CheckDone, offer=offer, reasons=())
+            case machine.Invalidate(slot):
+                self.view = model.invalidate(self.view, slot, active=self.running)
+            case machine.Fetch(target):
+                assert target.slot != self.running, "the running slot would be written"
+                assert not self.view.state(target.slot).bootable, "a slot that can boot would be written"
+                if target.version in self.failed_here - self.allowed:
+                    self.installed_after_failure.add(target.version)
+                self.content[target.slot] = None
+                self.verified[target.slot] = False
+                self.content[target.slot] = target.version
+                return self.event(machine.FetchDone)
+            case machine.Seal(target):
+                self.verified[target.slot] = True
+                return self.event(machine.SealDone)
+            case machine.Arm(slot, tries):
+                assert self.verified[slot], "a slot would be armed without a seal"
+                self.view = model.arm_trial(self.view, slot, active=self.running, tries=tries)
+                return self.event(machine.ArmDone)
+            case machine.Reject(slot):
+                self.view = model.reject(self.view, slot)
+            case machine.RollBack():
+                self.view = model.roll_back(self.view, active=self.running)
+            case machine.Reboot():
+                self.wants_reboot = True
+        return None
+
+    # --------------------------------------------------------------------------------------------------- the rules
+
+    @rule()
+    def time_passes(self) -> None:
+        self.now += 7
+        self.submit(self.event(machine.Observed, facts=self.facts()))
+        self.submit(self.event(machine.Tick))
+
+    @rule(steps=st.integers(1, 30))
+    def the_node_works(self, steps: int) -> None:
+        for _ in range(steps):
+            if self.queue:
+                self.an_effect_is_done(twice=False, lost=False)
+            else:
+                self.time_passes()
+
+    @rule(sick=st.booleans(), steps=st.integers(0, 12))
+    def a_release_comes_out_and_is_on_its_way(self, sick: bool, steps: int) -> None:
+        self.a_release_comes_out(sick)
+        self.submit(self.event(machine.CheckRequested, by="root"))
+        for _ in range(steps):
+            if self.queue:
+                self.an_effect_is_done(twice=False, lost=False)
+
+    @precondition(lambda self: self.queue)
+    @rule(twice=st.booleans(), lost=st.booleans())
+    def an_effect_is_done(self, twice: bool, lost: bool) -> None:
+        effect = self.queue.pop(0)
+        outcome = self.play(effect)
+        if twice:
+            outcome = self.play(effect)
+        if lost:
+            self.power_cut()
+            return
+        if isinstance(effect, machine.Invalidate | machine.Arm | machine.Reject | machine.RollBack):
+            self.submit(self.event(machine.Observed, facts=self.facts()))
+        if outcome is not None:
+            self.submit(outcome)
+        if self.wants_reboot:
+            self.boot()
+
+    @precondition(lambda self: self.queue)
+    @rule()
+    def an_effect_fails(self) -> None:
+        effect = self.queue.pop(0)
+        if isinstance(effect, machine.Fetch):
+            self.content[effect.target.slot] = None
+            self.verified[effect.target.slot] = False
+        self.queue.clear()
+        self.submit(self.event(machine.Failed, error=NETWORK))
+
+    @rule()
+    def power_cut(self) -> None:
+        if self.queue and isinstance(self.queue[0], machine.Fetch):
+            self.content[self.queue[0].target.slot] = None
+            self.verified[self.queue[0].target.slot] = False
+        self.boot()
+
+    @rule()
+    def the_daemon_restarts(self) -> None:
+        self.queue.clear()
+        self.state = self.saved
+        self.submit(self.event(machine.Started, facts=self.facts()))
+
+    @rule()
+    def all_state_is_lost(self) -> None:
+        self.queue.clear()
+        self.saved = self.state = first_state(self.facts(), "stable", 0.5)
+        self.submit(self.event(machine.Started, facts=self.facts()))
+        self.failed_here &= {denial.version for denial in self.state.denied}
+
+    @rule(sick=st.booleans())
+    def a_release_comes_out(self, sick: bool) -> None:
+        version = f"1.{len(self.releases)}"
+        self.releases.append(version)
+        if sick:
+            self.sick.add(version)
+
+    @rule(kind=st.sampled_from([
+        machine.CheckRequested, machine.InstallRequested, machine.RebootRequested, machine.RollbackRequested,
+        machine.UnholdRequested,
+    ]))
+    def a_person_asks(self, kind: type[Event]) -> None:
+        self.submit(self.event(kind, by="root"))
+
+    @rule(channel=st.sampled_from(["stable", "beta"]))
+    def a_person_chooses_a_channel(self, channel: str) -> None:
+        self.submit(self.event(machine.ChannelRequested, by="root", channel=channel))
+
+    @rule(until=st.none() | st.integers(1000, 2000))
+    def a_person_holds(self, until: int | None) -> None:
+        self.submit(self.event(machine.HoldRequested, by="root", until=until))
+
+    @precondition(lambda self: self.state.denied)
+    @rule()
+    def a_person_allows(self) -> None:
+        version = self.state.denied[0].version
+        self.submit(self.event(machine.AllowRequested, by="root", version=version))
+        self.allowed.add(version)
+
+    # ----------------------------------------------------------------------------------------------- the promises
+
+    @invariant()
+    def the_next_boot_leads_to_a_whole_verified_slot(self) -> None:
+        view = self.view
+        for _ in range(TRIES + 2):
+            slot, view = model.next_boot(view)
+            assert slot is not None
+            assert self.content[slot] is not None
+            assert self.verified[slot]
+
+    @invariant()
+    def a_slot_that_failed_is_not_installed_again_by_itself(self) -> None:
+        assert not self.installed_after_failure
+
+    @invariant()
+    def every_wait_has_a_reason(self) -> None:
+        if self.state.phase is Phase.WAITING:
+            assert self.state.reasons
+        if self.state.phase is Phase.FAILED:
+            assert self.state.error is not None
+
+    @invariant()
+    def work_has_a_target(self) -> None:
+        if self.state.phase in (Phase.FETCHING, Phase.SEALING, Phase.STAGED, Phase.TRIAL):
+            assert self.state.target is not None
+
+    @invariant()
+    def the_state_on_disk_is_the_state_in_memory(self) -> None:
+        assert self.saved == replace(self.state, facts=replace(self.state.facts, verdict=None))
+
+
+TestNode = Node.TestCase
+TestNode.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+def test_every_event_in_every_phase_gives_a_decision() -> None:
+    facts = BootFacts("a", "1.0", "boot", BootView((("a", SlotState(2, 0, True)), ("b", SlotState()))))
+    events: list[Event] = [
+        machine.Started(5, 0.5, facts), machine.Observed(5, 0.5, facts), machine.Tick(5, 0.5),
+        machine.CheckRequested(5, 0.5, "root"), machine.InstallRequested(5, 0.5, "root"),
+        machine.RebootRequested(5, 0.5, "root"), machine.RollbackRequested(5, 0.5, "root"),
+        machine.ChannelRequested(5, 0.5, "root", "beta"), machine.HoldRequested(5, 0.5, "root", None),
+        machine.UnholdRequested(5, 0.5, "root"), machine.AllowRequested(5, 0.5, "root", "1.1"),
+        machine.CheckDone(5, 0.5, None, ()), machine.CheckDone(5, 0.5, Offer("1.1", "m", 1), ()),
+        machine.FetchDone(5, 0.5), machine.SealDone(5, 0.5), machine.ArmDone(5, 0.5), machine.Failed(5, 0.5, NETWORK),
+    ]
+    for phase in Phase:
+        for target in (None, Target("1.1", "m", "b"), Target("1.1", "m", "b", tries=3)):
+            state = replace(first_state(facts, "stable", 0.5), phase=phase, target=target)
+            for event in events:
+                decide(state, event, Policy())
+

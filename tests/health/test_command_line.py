@@ -1,0 +1,389 @@
+"""`python -m health` as a process, on the partition table of a real disk image, with sgdisk as the judge."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.health.conftest import Put, copy_program, ends
+
+SLOT_TYPE = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
+REPOSITORY = Path(__file__).parent.parent.parent
+
+# Priority, tries and the mark "successful" in bits 48-51, 52-55 and 56 of a partition's attributes.
+GOOD, GOOD_FIRST, TRIAL, LAST_TRY, BAD = (
+    "0101000000000000",
+    "0102000000000000",
+    "0022000000000000",
+    "0002000000000000",
+    "0000000000000000",
+)
+CHECKS = "etc/updated/health.d"
+
+Disks = Callable[[str, str], bytes]
+
+
+class Machine:
+    """A root directory with a disk image, a configuration and a kernel command line; slot b runs."""
+
+    def __init__(self, root: Path, disks: Disks) -> None:
+        self.root = root
+        self.disks = disks
+        self.disk = root / "disk.img"
+        self.set(GOOD, TRIAL)
+        self.write("etc/updated/updated.toml", '[disk]\nimage = "/disk.img"\n')
+        self.write("etc/os-release", "IMAGE_VERSION=1.2.0\n")
+        self.write("proc/cmdline", "quiet updated.slot=b\n")
+        self.write("proc/sys/kernel/random/boot_id", "6f2c\n")
+
+    def write(self, path: str, text: str) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def sgdisk(self, *arguments: str) -> str:
+        command = ["sgdisk", *arguments, str(self.disk)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def set(self, a: str, b: str) -> "Machine":
+        """Gives the two slots these attributes."""
+        self.disk.write_bytes(self.disks(a, b))
+        return self
+
+    def damage_primary_table(self) -> None:
+        with self.disk.open("r+b") as file:
+            file.seek(512)
+            file.write(bytes(512))
+
+    @property
+    def attributes(self) -> tuple[str, str]:
+        """Of the slots a and b."""
+        lines = (self.sgdisk("-i1") + self.sgdisk("-i2")).splitlines()
+        a, b = (line.split(": ")[1] for line in lines if line.startswith("Attribute flags"))
+        return a, b
+
+    def required(self, passes: bool, name: str = "it") -> "Machine":
+        """A required check that needs no program inside of the root."""
+        self.write(
+            f"{CHECKS}/required.d/{name}.toml",
+            f'type = "disk-space"\npath = "/"\nretries = 0\nfree_bytes = {0 if passes else 2**60}\n',
+        )
+        return self
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-W", "error", "-m", "health", "--root", str(self.root), *arguments]
+
+    def health(self, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        made = subprocess.run(
+            [*prefix, *self.command(*arguments)], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        assert "Traceback" not in made.stderr
+        return made
+
+    @property
+    def verdict_file(self) -> Path:
+        return self.root / "var/lib/updated/health/verdict.json"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.verdict_file.read_text())
+        return document
+
+    @property
+    def motd(self) -> Path:
+        return self.root / "run/motd.d/updated"
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Disks:
+    """Makes each disk once, since sgdisk sleeps for a second after each write."""
+
+    @cache
+    def made(a: str, b: str) -> bytes:
+        disk = tmp_path_factory.mktemp("disk") / "disk.img"
+        with disk.open("wb") as file:
+            file.truncate(4 * 1024 * 1024)
+        first, second = (f"{number}:{SLOT_TYPE}" for number in (1, 2))
+        names = ("-n1:64:+512", f"-t{first}", "-c1:rootfs-a", "-n2:1024:+512", f"-t{second}", "-c2:rootfs-b")
+        command = ["sgdisk", "--clear", "-a1", *names, f"-A1:=:{a}", f"-A2:=:{b}", str(disk)]
+        subprocess.run(command, check=True, capture_output=True)
+        return disk.read_bytes()
+
+    return made
+
+
+@pytest.fixture
+def machine(tmp_path: Path, disks: Disks) -> Machine:
+    return Machine(tmp_path, disks)
+
+
+@pytest.mark.parametrize("trial", [TRIAL, LAST_TRY])
+def test_a_slot_on_trial_that_passes_is_confirmed(machine: Machine, trial: str) -> None:
+    made = machine.set(GOOD, trial).required(passes=True).health()
+    assert (made.returncode, made.stderr) == (0, "")
+    assert machine.attributes == (GOOD, GOOD_FIRST)
+    document = machine.document
+    assert (document["verdict"], document["reason"]) == ("confirmed", None)
+    assert (document["slot"], document["version"], document["boot_id"]) == ("b", "1.2.0", "6f2c")
+    assert [(check["name"], check["result"]) for check in document["checks"]] == [("it", "pass")]
+    assert document["started"] <= document["finished"]
+    assert not machine.motd.exists()
+
+
+def test_a_slot_on_trial_without_any_check_is_confirmed(machine: Machine) -> None:
+    made = machine.health()
+    assert made.returncode == 0
+    assert "there are no checks" in made.stdout
+    assert machine.attributes == (GOOD, GOOD_FIRST)
+
+
+@pytest.mark.parametrize("trial", [TRIAL, LAST_TRY])
+def test_a_slot_on_trial_that_fails_is_rejected_and_a_reboot_is_wanted(machine: Machine, trial: str) -> None:
+    made = machine.set(GOOD, trial).required(passes=True, name="good").required(passes=False).health()
+    assert (made.returncode, made.stderr) == (3, "")
+    assert machine.attributes == (GOOD, BAD)
+    assert machine.document["verdict"] == "rejected"
+    assert machine.document["reason"].startswith("required check it failed: / has ")
+    assert (machine.root / "run/updated/health.json").read_bytes() == machine.verdict_file.read_bytes()
+    assert "was rejected" in machine.motd.read_text()
+
+
+def test_a_sick_slot_without_a_way_back_is_kept(machine: Machine) -> None:
+    made = machine.set(BAD, TRIAL).required(passes=False).health()
+    assert made.returncode == 4
+    assert machine.attributes == (BAD, TRIAL)
+    assert machine.document["verdict"] == "no-fallback"
+    assert "no other slot can boot" in machine.motd.read_text()
+
+
+@pytest.mark.parametrize(("passes", "code", "verdict"), [(True, 0, "healthy"), (False, 1, "sick")])
+def test_the_boot_reference_of_a_confirmed_slot_is_left_alone(
+    machine: Machine, passes: bool, code: int, verdict: str
+) -> None:
+    machine.set(GOOD, GOOD_FIRST).required(passes)
+    before = machine.disk.read_bytes()
+    assert machine.health().returncode == code
+    assert machine.disk.read_bytes() == before
+    assert machine.document["verdict"] == verdict
+    assert machine.motd.exists() == (not passes)
+
+
+def test_not_even_a_damaged_table_is_written_for_a_slot_that_is_healthy(machine: Machine) -> None:
+    machine.set(GOOD, GOOD_FIRST).damage_primary_table()
+    before = machine.disk.read_bytes()
+    assert machine.health().returncode == 0
+    assert machine.disk.read_bytes() == before
+
+
+def test_a_wanted_check_that_fails_is_told_and_nothing_more(machine: Machine) -> None:
+    machine.write(f"{CHECKS}/wanted.d/ntp.toml", 'type = "mount"\npath = "/no"\nretries = 0\n')
+    made = machine.health()
+    assert made.returncode == 0
+    assert "✗ wanted   ntp  failed: nothing is mounted on /no" in made.stdout
+    assert machine.attributes == (GOOD, GOOD_FIRST)
+
+
+def test_a_required_check_that_can_not_be_read_rejects_the_trial(machine: Machine) -> None:
+    machine.write(f"{CHECKS}/required.d/web.toml", 'type = "http"\nulr = "http://localhost/"\n')
+    made = machine.health()
+    assert made.returncode == 3
+    (check,) = machine.document["checks"]
+    assert (check["type"], check["result"]) == ("invalid", "fail")
+    assert check["output"].startswith(f"/{CHECKS}/required.d/web.toml:2: ulr: ")
+
+
+def test_a_wanted_check_that_can_not_be_read_is_told_and_nothing_more(machine: Machine) -> None:
+    machine.write(f"{CHECKS}/wanted.d/web.toml", "type = ")
+    made = machine.health()
+    assert made.returncode == 0
+    assert "it is not TOML" in made.stdout
+
+
+@pytest.mark.parametrize(("passes", "first", "second"), [(True, 0, 0), (False, 3, 3)])
+def test_running_twice_ends_as_running_once(machine: Machine, passes: bool, first: int, second: int) -> None:
+    machine.required(passes)
+    assert machine.health().returncode == first
+    disk = machine.disk.read_bytes()
+    assert machine.health().returncode == second
+    assert machine.disk.read_bytes() == disk
+
+
+def test_a_rejection_stands_when_the_checks_pass_afterwards(machine: Machine) -> None:
+    assert machine.required(passes=False).health().returncode == 3
+    assert machine.required(passes=True).health().returncode == 3
+    assert machine.attributes == (GOOD, BAD)
+
+
+def test_a_persons_word_during_the_checks_counts(machine: Machine, put: Put, disks: Disks) -> None:
+    """The slot is confirmed by hand while its checks run, which fail then."""
+    for program in ("/bin/sh", "/bin/cat"):
+        copy_program(program, machine.root)
+    put("confirmed.img", disks(GOOD, GOOD_FIRST))
+    put(f"{CHECKS}/required.d/it", "#!/bin/sh\n/bin/cat /confirmed.img >/disk.img\nexit 1\n", mode=0o755)
+    assert machine.health().returncode == 1
+    assert machine.document["verdict"] == "sick"
+    assert machine.attributes == (GOOD, GOOD_FIRST)
+
+
+def test_json_prints_the_document_of_the_verdict_file(machine: Machine) -> None:
+    made = machine.required(passes=False).health("--json")
+    assert made.returncode == 3
+    assert json.loads(made.stdout) == machine.document
+
+
+@pytest.mark.parametrize(("passes", "code"), [(True, 0), (False, 3)])
+def test_no_act_judges_and_writes_nothing(machine: Machine, passes: bool, code: int) -> None:
+    machine.required(passes)
+    before = {path: path.stat().st_mtime_ns for path in machine.root.rglob("*")}
+    made = machine.health("--no-act")
+    assert made.returncode == code
+    assert "would be" in made.stdout
+    assert {path: path.stat().st_mtime_ns for path in machine.root.rglob("*")} == before
+
+
+def test_the_slot_is_found_by_the_partuuid_of_the_root(machine: Machine) -> None:
+    partuuid = machine.sgdisk("-i2").split("Partition unique GUID: ")[1].split()[0]
+    machine.write("proc/cmdline", f"root=PARTUUID={partuuid} ro\n")
+    assert machine.health().returncode == 0
+    assert machine.attributes == (GOOD, GOOD_FIRST)
+
+
+@pytest.mark.parametrize("cmdline", ["root=/dev/sda2 ro\n", "updated.slot=c\n", None])
+def test_an_unknown_running_slot_is_an_error_and_never_guessed(machine: Machine, cmdline: str | None) -> None:
+    machine.write("proc/cmdline", cmdline or "")
+    if cmdline is None:
+        (machine.root / "proc/cmdline").unlink()
+    before = machine.disk.read_bytes()
+    made = machine.health()
+    assert made.returncode == 5
+    assert "slot" in made.stderr
+    assert machine.disk.read_bytes() == before
+    assert not machine.verdict_file.exists()
+
+
+def test_a_boot_reference_that_can_not_be_read_is_told_before_any_check_runs(machine: Machine) -> None:
+    machine.disk.write_bytes(bytes(4 * 1024 * 1024))
+    made = machine.required(passes=True).health()
+    assert (made.returncode, made.stdout) == (5, "")
+    assert made.stderr
+
+
+def test_a_damaged_primary_table_does_not_stand_in_the_way(machine: Machine) -> None:
+    machine.damage_primary_table()
+    assert machine.health().returncode == 0
+    assert machine.attributes == (GOOD, GOOD_FIRST)
+
+
+def test_the_boot_reference_of_grub_is_judged_alike(machine: Machine) -> None:
+    machine.write("etc/updated/updated.toml", '[boot]\nbackend = "grub"\n')
+    block = machine.root / "boot/grub/grubenv"
+    block.parent.mkdir(parents=True)
+    variables = ["ORDER=B A", "A_OK=1", "A_TRY=0", "B_OK=1", "B_TRY=0", "B_TRIES=0"]
+    subprocess.run(["grub-editenv", str(block), "create"], check=True)
+    subprocess.run(["grub-editenv", str(block), "set", *variables], check=True)
+    assert machine.required(passes=False).health().returncode == 3
+    listed = subprocess.run(["grub-editenv", str(block), "list"], check=True, capture_output=True, text=True)
+    assert "B_OK=0" in listed.stdout.splitlines()
+    assert "ORDER=A B" in listed.stdout.splitlines()
+
+
+def limited_files(size: int) -> tuple[str, ...]:
+    """No file can be written beyond `size` bytes, as on a full disk."""
+    return ("prlimit", f"--fsize={size}", "--")
+
+
+def test_a_confirmation_that_can_not_be_written_is_not_told_as_one(machine: Machine) -> None:
+    """The verdict file has room, but the write of the partition table ends within its first sector."""
+    made = machine.health(prefix=limited_files(1000))
+    assert made.returncode == 5
+    assert "can't be written" in made.stderr
+    assert machine.attributes == (GOOD, TRIAL)
+    assert not machine.verdict_file.exists()
+
+
+def test_the_reason_of_a_rejection_is_on_disk_before_the_slot_is_given_up(machine: Machine) -> None:
+    made = machine.required(passes=False).health(prefix=limited_files(8192))
+    assert made.returncode == 5
+    assert machine.document["verdict"] == "rejected"
+    assert machine.document["reason"].startswith("required check it failed")
+
+
+@pytest.mark.parametrize(("passes", "code", "b"), [(True, 0, GOOD_FIRST), (False, 3, BAD)])
+def test_a_verdict_that_can_not_be_written_does_not_keep_the_boot_reference_from_changing(
+    machine: Machine, passes: bool, code: int, b: str
+) -> None:
+    machine.write("var/lib/updated/health", "a file where the folder should be")
+    made = machine.required(passes).health()
+    assert made.returncode == code
+    assert made.stderr.startswith("/var/lib/updated/health/verdict.json: it can't be written (")
+    assert machine.attributes == (GOOD, b)
+
+
+@pytest.mark.parametrize("stream", ["/dev/full", "closed pipe"])
+def test_an_output_that_nobody_takes_does_not_change_the_exit_status(machine: Machine, stream: str) -> None:
+    machine.required(passes=False)
+    if stream == "/dev/full":
+        output = os.open(stream, os.O_WRONLY)
+    else:
+        reader, output = os.pipe()
+        os.close(reader)
+    try:
+        made = subprocess.run(
+            machine.command(), cwd=REPOSITORY, stdout=output, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(output)
+    assert (made.returncode, made.stderr) == (3, "")
+
+
+def test_an_output_without_unicode_is_no_obstacle(machine: Machine) -> None:
+    made = machine.required(passes=True).health(prefix=("env", "PYTHONIOENCODING=ascii"))
+    assert (made.returncode, made.stderr) == (0, "")
+    assert made.stdout.startswith("? required it")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_ends_its_checks_and_changes_nothing(
+    machine: Machine, put: Put, number: signal.Signals
+) -> None:
+    copy_program("/bin/sh", machine.root)
+    for fifo in ("started", "never"):
+        os.mkfifo(machine.root / fifo)
+    put(f"{CHECKS}/required.d/it", "#!/bin/sh\necho $$ >/started\nread x </never\n", mode=0o755)
+    with subprocess.Popen(machine.command(), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as process:
+        pid = int((machine.root / "started").read_text())
+        process.send_signal(number)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert f"interrupted by {number.name}" in told
+    assert ends(pid)
+    assert machine.attributes == (GOOD, TRIAL)
+    assert not machine.verdict_file.exists()
+
+
+def test_a_broken_configuration_is_told_with_file_and_line(machine: Machine) -> None:
+    machine.write("etc/updated/updated.toml", '[disk]\nimage = "/disk.img"\ndisc = 1\n')
+    made = machine.health()
+    assert made.returncode == 2
+    assert "etc/updated/updated.toml:3: disk.disc: " in made.stderr
+
+
+def test_wrong_usage_is_told(machine: Machine) -> None:
+    assert machine.health("--frobnicate").returncode == 2
+    assert machine.health("--root", str(machine.root / "no")).returncode == 2
+
+
+def test_nothing_that_only_some_checks_need_is_loaded_at_the_start() -> None:
+    script = "import sys, health.__main__; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "health.__main__" in loaded
+    assert not {"http.client", "ssl", "socket", "email", "asyncio", "logging", "shlex"} & set(loaded)

@@ -1,0 +1,83 @@
+"""One cycle without a daemon: check, fetch, seal, arm; and what a machine boots then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.fakes.machine import Machine
+from tests.node.world import Publisher
+
+
+def once(machine: Machine, status: int = 0) -> str:
+    done = machine.run("updated", "--root", str(machine.root), "--once", check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def state_of(machine: Machine) -> dict[str, object]:
+    document: dict[str, object] = json.loads((machine.root / "run/updated/status.json").read_text())
+    return document
+
+
+def test_a_new_release_is_written_sealed_armed_booted_and_confirmed(machine: Machine, publisher: Publisher) -> None:
+    publisher.release("1.1.0")
+    text = once(machine)
+    assert "1.1.0 is staged and boots next" in text
+    assert machine.power_on() == "b"
+    view = json.loads(machine.run("bootctl", "--root", str(machine.root), "show", "--json").stdout)
+    assert "1.1.0" in (machine.root / "etc/os-release").read_text()
+    once(machine)
+    assert state_of(machine)["running"] == {"slot": "b", "version": "1.1.0", "confirmed": True}
+    assert view
+
+
+def test_nothing_new_changes_nothing_on_the_disk(machine: Machine) -> None:
+    before = machine.disk.read_bytes()
+    assert "newest release of channel stable" in once(machine)
+    assert machine.disk.read_bytes() == before
+
+
+def test_a_sick_release_falls_back_is_denied_and_is_not_tried_again(machine: Machine, publisher: Publisher) -> None:
+    publisher.release("1.1.0", sick=True)
+    once(machine)
+    assert machine.power_on() == "a"
+    assert machine.boots == ["a", "b", "a"]
+    text = once(machine)
+    assert "fell back from 1.1.0: required check content failed" in text
+    assert state_of(machine)["denied"]
+    before = machine.disk.read_bytes()
+    once(machine)
+    assert machine.disk.read_bytes() == before
+
+
+def test_a_release_that_panics_falls_back_when_its_tries_are_used(machine: Machine, publisher: Publisher) -> None:
+    publisher.release("1.1.0")
+    once(machine)
+    machine.panics = lambda root: "1.1.0" in (root / "etc/os-release").read_text()
+    assert machine.power_on() == "a"
+    assert machine.boots == ["a", "b", "b", "b", "a"]
+    assert "fell back from 1.1.0: slot b did not come up on trial" in once(machine)
+
+
+def test_after_a_fallback_a_newer_release_is_taken(machine: Machine, publisher: Publisher) -> None:
+    publisher.release("1.1.0", sick=True)
+    once(machine)
+    machine.power_on()
+    publisher.release("1.2.0")
+    once(machine)
+    assert machine.power_on() == "b"
+    assert "1.2.0" in (machine.root / "etc/os-release").read_text()
+
+
+def test_what_the_slot_holds_already_is_not_downloaded_again(
+    machine: Machine, publisher: Publisher, tmp_path: Path
+) -> None:
+    publisher.release("1.1.0")
+    once(machine)
+    machine.power_on()
+    publisher.release("1.2.0")
+    once(machine)
+    installed = json.loads((machine.root / "run/updated/status.json").read_text())["last_install"]["components"]["rootfs"]
+    assert installed["in_place"] > installed["image"] // 2
+    assert installed["downloaded"] < installed["image"] // 2

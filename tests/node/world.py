@@ -1,0 +1,97 @@
+"""A publisher, a web server and a machine, with real parts, for tests of the whole node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.fakes.machine import Machine
+from tests.node.images import make_image
+from updated.publish.__main__ import main as releasectl
+
+COMPATIBLE = "test-machine"
+CHANNELS = ("alpha", "beta", "stable")
+CONFIG = """\
+[repository]
+url = "{url}"
+channel = "stable"
+
+[identity]
+compatible = "{compatible}"
+
+[updates]
+interval_seconds = 3600
+
+[fetch]
+user = ""
+
+[metrics]
+listen = "off"
+"""
+
+
+class Publisher:
+    """A repository below `folder`, made with releasectl."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repository = folder / "repository"
+        self.keys = folder / "keys"
+        self.images: dict[str, Path] = {}
+        self.call("init", str(self.repository), "--keys", str(self.keys))
+
+    def call(self, *arguments: str) -> None:
+        """Runs releasectl; raises AssertionError when it fails."""
+        status = releasectl(arguments)
+        assert status == 0, f"releasectl {arguments} ended with {status}"
+
+    def image(self, version: str, *, sick: bool = False, size: int = 3_000_000) -> Path:
+        """The image of `version`, made once."""
+        if version not in self.images:
+            self.images[version] = make_image(self.folder, version, sick=sick, size=size)
+        return self.images[version]
+
+    def release(
+        self, version: str, *, sick: bool = False, size: int = 3_000_000, compatible: str = COMPATIBLE,
+        channels: tuple[str, ...] = CHANNELS,
+    ) -> None:
+        """Builds, adds and promotes a release."""
+        image = self.image(version, sick=sick, size=size)
+        self.call(
+            "add", str(self.repository), "--keys", str(self.keys), "--version", version, "--compatible", compatible,
+            "--component", f"rootfs={image}", "--level", "1",
+        )
+        for channel in channels:
+            self.promote(version, channel)
+
+    def promote(self, version: str, channel: str, *options: str) -> None:
+        """Ships a release in a channel."""
+        self.call(
+            "promote", str(self.repository), "--keys", str(self.keys), "--channel", channel, "--version", version,
+            *options,
+        )
+
+    def refresh(self) -> None:
+        """Signs snapshot and timestamp anew."""
+        self.call("refresh", str(self.repository), "--keys", str(self.keys))
+
+    def root_of_trust(self) -> bytes:
+        """What images pin."""
+        path = self.folder / "root.json"
+        if not path.exists():
+            self.call("export-root", str(self.repository), str(path))
+        return path.read_bytes()
+
+
+def config(url: str) -> str:
+    """The configuration of a node that follows stable at `url`."""
+    return CONFIG.format(url=url, compatible=COMPATIBLE)
+
+
+def make_machine(folder: Path, publisher: Publisher, url: str, *, slot_size: str = "8M") -> Machine:
+    """A machine with 1.0.0 in slot a, from the factory, switched on."""
+    machine = Machine(folder, config(url), publisher.root_of_trust())
+    machine.provision(publisher.image("1.0.0"), slot_size)
+    assert machine.power_on() == "a"
+    return machine
+
+

@@ -1,0 +1,96 @@
+"""The declarative files: users, folders, and the example of the configuration."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any
+
+from tests.packaging.shipped import PACKAGING, as_root, open_folder, run
+
+KEYS = {
+    "repository": {
+        "url",
+        "root_of_trust",
+        "channel",
+        "ca_bundle",
+        "proxy",
+        "client_certificate",
+        "lowest_rate",
+    },
+    "disk": {"device", "image"},
+    "boot": {"backend", "grubenv", "tries"},
+    "identity": {"compatible"},
+    "updates": {"enabled", "interval_seconds", "reboot", "reboot_command"},
+    "fetch": {"user"},
+    "metrics": {"listen"},
+    "log": {"level"},
+}
+
+DEFAULTS = {
+    ("repository", "root_of_trust"): "/usr/share/updated/root.json",
+    ("repository", "channel"): "stable",
+    ("boot", "backend"): "auto",
+    ("boot", "grubenv"): "/boot/grub/grubenv",
+    ("boot", "tries"): 3,
+    ("updates", "enabled"): True,
+    ("updates", "interval_seconds"): 3600,
+    ("updates", "reboot"): "auto",
+    ("updates", "reboot_command"): ["systemctl", "reboot"],
+    ("fetch", "user"): "updated-fetch",
+    ("metrics", "listen"): "127.0.0.1:9836",
+    ("log", "level"): "info",
+}
+
+
+def example(*, with_defaults: bool) -> dict[str, dict[str, Any]]:
+    text = (PACKAGING / "updated.toml.example").read_text()
+    return tomllib.loads(re.sub(r"^#(?=[a-z_]+ = )", "", text, flags=re.MULTILINE) if with_defaults else text)
+
+
+def test_the_example_as_it_is_sets_only_what_has_no_default() -> None:
+    tables = example(with_defaults=False)
+    assert {(table, key) for table, values in tables.items() for key in values} == {
+        ("repository", "url"),
+        ("identity", "compatible"),
+    }
+
+
+def test_the_example_explains_every_key_and_no_other() -> None:
+    assert {table: set(values) for table, values in example(with_defaults=True).items()} == KEYS
+
+
+def test_the_example_shows_the_defaults() -> None:
+    tables = example(with_defaults=True)
+    assert {(table, key): tables[table][key] for table, key in DEFAULTS} == DEFAULTS
+
+
+def test_the_fetching_user_and_the_folders_are_made_on_a_bare_machine() -> None:
+    """By the real systemd-sysusers and systemd-tmpfiles, in an empty root."""
+    steps = """
+set -eu
+root=$0 packaging=$1
+systemd-sysusers --root="$root" "$packaging/sysusers.d/updated.conf" 2>/dev/null
+systemd-tmpfiles --create --root="$root" "$packaging/tmpfiles.d/updated.conf"
+systemd-tmpfiles --create --root="$root" "$packaging/tmpfiles.d/updated.conf"
+cat "$root/etc/passwd" "$root/etc/shadow"
+cd "$root"
+stat -c '%n %a %u:%g' var/lib/updated var/lib/updated/health var/lib/updated/fetch run/updated run/motd.d
+rm -rf "$root"/*
+"""
+    with open_folder() as root:
+        (root / "etc").mkdir()
+        done = run(*as_root("sh", "-c", steps, str(root), str(PACKAGING)))
+    assert (done.returncode, done.stderr) == (0, "")
+    passwd = next(line for line in done.stdout.splitlines() if line.startswith("updated-fetch:x:"))
+    _, _, uid, gid, _, home, shell = passwd.split(":")
+    assert 0 < int(uid) < 1000
+    assert (home, shell) == ("/", "/usr/sbin/nologin")
+    assert re.search(r"^updated-fetch:!\*:", done.stdout, re.MULTILINE), "no password opens it"
+    assert done.stdout.splitlines()[-5:] == [
+        "var/lib/updated 755 0:0",
+        "var/lib/updated/health 755 0:0",
+        f"var/lib/updated/fetch 750 {uid}:{gid}",
+        "run/updated 755 0:0",
+        "run/motd.d 755 0:0",
+    ]

@@ -1,0 +1,125 @@
+"""What follows from the end of a health check: a reboot, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.shipped import PACKAGING, run
+
+END = PACKAGING / "libexec/updated-health-end"
+
+
+class Machine:
+    """Stands in for systemctl, and keeps the folders of the script."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "state"
+        self.verdict = folder / "health.json"
+        self.count = self.state / "unjudged"
+        self._calls = folder / "calls"
+        self._bin = folder / "bin"
+        self._bin.mkdir()
+        self.set_system_state("running")
+
+    def set_system_state(self, name: str) -> None:
+        program = self._bin / "systemctl"
+        program.write_text(
+            f'#!/bin/sh\ncase $1 in is-system-running) echo {name} ;; *) echo "$@" >>{self._calls} ;; esac\n'
+        )
+        program.chmod(0o755)
+
+    def ends(self, result: str, status: str) -> list[str]:
+        """What the script asks of systemctl after this end of the service."""
+        self._calls.unlink(missing_ok=True)
+        done = run(
+            str(END),
+            str(self.state),
+            str(self.verdict),
+            SERVICE_RESULT=result,
+            EXIT_STATUS=status,
+            PATH=f"{self._bin}:/usr/bin:/bin",
+        )
+        self.returncode, self.said = done.returncode, done.stdout
+        assert done.stderr == ""
+        return self._calls.read_text().splitlines() if self._calls.exists() else []
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+REBOOT = ["--no-block reboot"]
+
+
+def test_a_rejected_slot_is_left_at_once(machine: Machine) -> None:
+    assert machine.ends("exit-code", "3") == REBOOT
+
+
+@pytest.mark.parametrize("status", ["1", "2", "4", "5"])
+def test_a_verdict_that_a_reboot_can_not_mend_reboots_nothing(machine: Machine, status: str) -> None:
+    machine.verdict.write_text("{}")
+    assert machine.ends("exit-code", status) == []
+    assert machine.returncode == 0
+
+
+def test_a_healthy_boot_reboots_nothing(machine: Machine) -> None:
+    assert machine.ends("success", "0") == []
+
+
+UNJUDGED = [
+    ("timeout", "TERM"),
+    ("signal", "KILL"),
+    ("core-dump", "SEGV"),
+    ("oom-kill", "KILL"),
+    ("exit-code", "203"),  # no /usr/bin/python3
+    ("exit-code", "127"),  # a library of Python is missing
+    ("exit-code", "1"),  # Python can't import its own library, or `health`: no verdict was left
+]
+
+
+@pytest.mark.parametrize(("result", "status"), UNJUDGED)
+def test_boots_that_can_not_be_judged_use_up_the_tries_of_a_trial_but_never_loop(
+    machine: Machine, result: str, status: str
+) -> None:
+    assert [machine.ends(result, status) for _ in range(5)] == [REBOOT, REBOOT, REBOOT, [], []]
+    assert "staying up" in machine.said
+
+
+@pytest.mark.parametrize("status", ["1", "2", "3", "4", "5"])
+def test_a_verdict_ends_the_row_of_boots_that_could_not_be_judged(machine: Machine, status: str) -> None:
+    machine.ends("timeout", "TERM")
+    machine.verdict.write_text("{}")
+    machine.ends("exit-code", status)
+    assert not machine.count.exists()
+
+
+@pytest.mark.parametrize("damage", ["", "x\n", "-1\n", "99999999999999999999\n"])
+def test_a_damaged_count_stays_up(machine: Machine, damage: str) -> None:
+    machine.state.mkdir()
+    machine.count.write_text(damage)
+    assert machine.ends("timeout", "TERM") == []
+
+
+def test_without_a_place_for_the_count_there_is_no_reboot_that_it_could_not_bound(machine: Machine) -> None:
+    machine.state.write_text("not a folder")
+    program = END.read_text()
+    assert program.index('mkdir -p "$state"') < program.rindex("reboot\n")
+    done = run(
+        "sh", str(END), str(machine.state), str(machine.verdict), SERVICE_RESULT="timeout", EXIT_STATUS="TERM"
+    )
+    assert done.returncode != 0
+    assert "reboot" not in done.stdout
+
+
+def test_stopping_the_unit_by_hand_reboots_nothing_and_counts_nothing(machine: Machine) -> None:
+    assert machine.ends("signal", "TERM") == []
+    assert not machine.count.exists()
+
+
+@pytest.mark.parametrize(("result", "status"), [("exit-code", "3"), ("timeout", "TERM")])
+def test_a_machine_that_powers_off_is_not_started_again(machine: Machine, result: str, status: str) -> None:
+    machine.set_system_state("stopping")
+    assert machine.ends(result, status) == []

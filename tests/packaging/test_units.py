@@ -1,0 +1,212 @@
+"""The units, judged by systemd's own tools, and the daemon's sandbox, tried with what it must still allow."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.shipped import PACKAGING, REPOSITORY, UNITS, as_root, open_folder, run, settings
+
+DAEMON = UNITS / "updated.service"
+HEALTH = UNITS / "updated-health.service"
+SYSTEM_UNITS = Path("/lib/systemd/system")
+PROGRAMS = (
+    "usr/lib/updated/bin/updated",
+    "usr/lib/updated/libexec/updated-health-end",
+    "usr/bin/python3",
+    "bin/kill",
+)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A root with Debian's units, ours enabled beside them, and programs where the units look for them."""
+    units = tmp_path / "usr/lib/systemd/system"
+    units.mkdir(parents=True)
+    for unit in SYSTEM_UNITS.iterdir():
+        if unit.suffix in {".target", ".slice"} or unit.name in {
+            "dbus.service",
+            "dbus.socket",
+            "systemd-machine-id-commit.service",
+            "systemd-boot-check-no-failures.service",
+        }:
+            shutil.copy(unit, units / unit.name, follow_symlinks=True)
+    for unit in UNITS.glob("*.service"):
+        shutil.copy(unit, units)
+    for program in (*PROGRAMS, "usr/bin/dbus-daemon", "lib/systemd/systemd-boot-check-no-failures"):
+        path = tmp_path / program
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    enabled = run("systemctl", f"--root={tmp_path}", "enable", "updated.service", "updated-health.service")
+    assert enabled.returncode == 0, enabled.stderr
+    return tmp_path
+
+
+def verify(machine: Path, *units: str) -> subprocess.CompletedProcess[str]:
+    return run("systemd-analyze", "verify", "--man=no", f"--root={machine}", *units)
+
+
+def test_systemd_finds_no_fault_in_the_units(machine: Path) -> None:
+    judged = verify(machine, "updated.service", "updated-health.service")
+    assert (judged.returncode, judged.stderr) == (0, "")
+
+
+def test_a_missing_program_would_be_found(machine: Path) -> None:
+    (machine / PROGRAMS[0]).unlink()
+    assert f"{PROGRAMS[0]} is not executable" in verify(machine, "updated.service").stderr
+
+
+def test_the_enabled_units_close_no_cycle_with_the_whole_boot(machine: Path) -> None:
+    assert "ordering cycle" not in verify(machine, "graphical.target").stderr.lower()
+
+
+def test_not_even_with_a_check_that_waits_for_the_whole_boot(machine: Path) -> None:
+    """As systemd-boot-check-no-failures.service does."""
+    requires = machine / "etc/systemd/system/boot-complete.target.requires"
+    (requires / "systemd-boot-check-no-failures.service").symlink_to(
+        "/usr/lib/systemd/system/systemd-boot-check-no-failures.service"
+    )
+    assert "ordering cycle" not in verify(machine, "graphical.target").stderr.lower()
+
+
+def test_a_cycle_would_be_found(machine: Path) -> None:
+    drop_in = machine / "etc/systemd/system/updated-health.service.d/late.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Unit]\nAfter=updated.service\n")
+    assert "ordering cycle" in verify(machine, "graphical.target").stderr.lower()
+
+
+def test_enabling_puts_the_health_check_in_the_way_of_boot_complete_and_into_every_boot(
+    machine: Path,
+) -> None:
+    enabled = {
+        str(link.relative_to(machine / "etc/systemd/system"))
+        for link in machine.glob("etc/systemd/system/*/*")
+    }
+    assert enabled == {
+        "multi-user.target.wants/updated.service",
+        "boot-complete.target.requires/updated-health.service",
+        "basic.target.wants/updated-health.service",
+    }
+
+
+def test_the_exposure_of_the_daemon_is_at_most_3() -> None:
+    judged = run("systemd-analyze", "security", "--offline=true", "--threshold=30", "--no-pager", str(DAEMON))
+    assert judged.returncode == 0, judged.stdout[-300:]
+
+
+def test_the_daemon_reaches_block_devices_but_no_other_and_writes_only_where_it_must() -> None:
+    assert settings(DAEMON, "DevicePolicy") == ["closed"]
+    assert settings(DAEMON, "DeviceAllow") == ["block-* rw"]
+    assert settings(DAEMON, "ProtectSystem") == ["strict"]
+    assert settings(DAEMON, "StateDirectory") == ["updated"]
+    assert [path for value in settings(DAEMON, "ReadWritePaths") for path in value.split()] == [
+        "/run",
+        "-/boot/grub",
+        "-/var/lib/node_exporter",
+        "-/var/lib/prometheus/node-exporter",
+    ]
+
+
+def test_the_daemon_waits_for_the_verdict_and_runs_on_a_sick_boot_too() -> None:
+    assert any("boot-complete.target" in value.split() for value in settings(DAEMON, "Wants"))
+    assert not settings(DAEMON, "Requires")
+    assert any("boot-complete.target" in value.split() for value in settings(DAEMON, "After"))
+
+
+def test_every_time_span_is_one_that_systemd_reads() -> None:
+    for unit in (DAEMON, HEALTH):
+        for key in ("WatchdogSec", "RestartSec", "TimeoutStopSec", "TimeoutStartSec"):
+            for value in settings(unit, key):
+                assert run("systemd-analyze", "timespan", value).returncode == 0, (unit.name, key, value)
+
+
+def test_a_health_check_can_not_run_for_ever() -> None:
+    assert settings(HEALTH, "Type") == ["oneshot"], "whose own default is no limit"
+    assert len(settings(HEALTH, "TimeoutStartSec")) == 1
+
+
+def test_the_capabilities_of_the_daemon_suffice_for_its_work(tmp_path: Path) -> None:
+    """Drop to another user for the child, read what it wrote for itself alone, and end it."""
+    kept = ",".join(
+        f"+{name.removeprefix('CAP_').lower()}"
+        for name in settings(DAEMON, "CapabilityBoundingSet")[0].split()
+    )
+    work = """
+import os, signal, subprocess, sys
+folder = sys.argv[1] + "/fetch"
+child = subprocess.Popen(
+    ["sh", "-c", f"umask 077; echo fetched >{folder}/file; echo ready; exec sleep 60"],
+    user=1, group=1, extra_groups=[], stdout=subprocess.PIPE,
+)
+assert child.stdout.readline() == b"ready\\n"
+assert open(folder + "/file").read() == "fetched\\n"
+child.terminate()
+assert child.wait(timeout=10) == -signal.SIGTERM
+try:
+    open(folder + "/forbidden", "w")
+except PermissionError:
+    print("done")
+"""
+    with open_folder() as folder:
+        (folder / "fetch").mkdir()
+        script = (
+            'chown 1:1 "$0/fetch" && chmod 750 "$0/fetch" && '
+            'setpriv --no-new-privs --bounding-set=-all,"$1" /usr/bin/python3 -c "$2" "$0"; status=$?; '
+            'rm -rf "$0/fetch"; exit $status'
+        )
+        done = run(*as_root("sh", "-c", script, str(folder), kept, work))
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+
+
+def test_the_health_check_needs_the_systems_python_and_nothing_else(tmp_path: Path) -> None:
+    for package in ("health", "bootctl"):
+        shutil.copytree(
+            REPOSITORY / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    python, flags, _, module = settings(HEALTH, "ExecStart")[0].split()
+    assert settings(HEALTH, "Environment") == ["PYTHONPATH=/usr/lib/updated"]
+    every_module = (
+        "import importlib, pkgutil, sys, health, bootctl\n"
+        "for package in (health, bootctl):\n"
+        "    for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "        if not found.name.endswith('__main__'): importlib.import_module(found.name)\n"
+        "files = [getattr(module, '__file__', None) or '' for module in sys.modules.values()]\n"
+        "foreign = [file for file in files if 'packages' in file]\n"
+        "sys.exit(str(foreign) if foreign else 0)\n"
+    )
+    done = run(python, flags, "-c", every_module, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert run(python, flags, "-m", module, "--help", PYTHONPATH=str(tmp_path)).returncode == 0
+
+
+def test_the_working_directory_can_not_lend_the_health_check_a_module(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('taken from the working directory')")
+    python, flags, *_ = settings(HEALTH, "ExecStart")[0].split()
+    done = subprocess.run(
+        [python, flags, "-c", "import json"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_health_check_waits_for_the_boot_to_be_over(tmp_path: Path) -> None:
+    """The command of ExecStartPre=, with a systemctl that says yes at the third question."""
+    asked = tmp_path / "asked"
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\necho "$@" >>{asked}\n[ "$(wc -l <{asked})" -ge 3 ]\n')
+    systemctl.chmod(0o755)
+    command = settings(HEALTH, "ExecStartPre")[0].removeprefix("-")
+    done = run("sh", "-c", command.replace("sleep 1", "sleep 0.01"), PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    assert asked.read_text().splitlines() == ["is-active --quiet default.target"] * 3
+
+
+def test_the_program_that_ends_the_health_check_is_shipped_and_can_run() -> None:
+    ending = settings(HEALTH, "ExecStopPost")[0].split()[0]
+    shipped = PACKAGING / "libexec" / Path(ending).name
+    assert shipped.stat().st_mode & 0o777 == 0o755
+    assert run("sh", "-n", str(shipped)).returncode == 0

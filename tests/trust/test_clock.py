@@ -1,0 +1,95 @@
+"""No clock, right or wrong, makes expired metadata acceptable; and people learn which time was used."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.trust.world import DAY, NOW, STABLE, World
+from updated.core.document import format_time
+from updated.core.errors import UpdatedError
+
+IN_1970 = 60.0
+IN_2040 = datetime(2040, 1, 1, tzinfo=UTC).timestamp()
+
+
+def test_a_node_without_a_clock_still_refuses_what_expired_before_it_was_built(world: World) -> None:
+    with pytest.raises(UpdatedError) as refused, world.cycle(system=IN_1970, built=NOW + 31 * DAY):
+        pass
+    assert refused.value.code == "metadata-expired"
+    assert "'timestamp'" in refused.value.what
+    assert format_time(NOW + 30 * DAY) in refused.value.cause
+    assert "the build time of this system" in refused.value.cause
+    assert "1970-01-01" in refused.value.mend
+
+
+def test_a_node_without_a_clock_still_refuses_what_expired_before_its_last_cycle(world: World) -> None:
+    world.repository.set_expiry("stable", NOW + 5 * DAY)
+    world.repository.publish()
+    with world.cycle(system=NOW + 6 * DAY):
+        pass
+    with world.cycle(system=IN_1970) as trust, pytest.raises(UpdatedError) as refused:
+        trust.target(STABLE, 100)
+    assert refused.value.code == "metadata-expired"
+    assert "'stable'" in refused.value.what
+    assert "the last trusted time" in refused.value.cause
+    assert format_time(NOW + 6 * DAY) in refused.value.cause
+
+
+def test_a_node_without_a_clock_updates_from_a_fresh_repository(world: World) -> None:
+    with world.cycle(system=IN_1970) as trust:
+        assert trust.reference_time == NOW - DAY
+        assert trust.target(STABLE, 100) == b"stable, first"
+
+
+@pytest.mark.parametrize("role", ["root", "timestamp", "snapshot", "targets"])
+def test_a_clock_far_ahead_is_named_as_the_likely_cause(world: World, role: str) -> None:
+    for other in ("root", "timestamp", "snapshot", "targets"):
+        world.repository.set_expiry(other, int(IN_2040) + (DAY if other != role else -DAY))
+    world.repository.publish()
+    with pytest.raises(UpdatedError) as refused, world.cycle(system=IN_2040):
+        pass
+    assert refused.value.code == "metadata-expired"
+    assert role in refused.value.what
+    assert "2039-12-31" in refused.value.cause
+    assert "2040-01-01T00:00:00Z by the system clock" in refused.value.cause
+    assert "Check the clock" in refused.value.mend
+
+
+def test_a_clock_that_was_far_ahead_does_no_lasting_harm(world: World) -> None:
+    with pytest.raises(UpdatedError), world.cycle(system=IN_2040):
+        pass
+    with world.cycle(system=NOW) as trust:
+        assert trust.reference_time == NOW
+
+
+def test_time_never_runs_backwards(world: World) -> None:
+    with world.cycle(system=NOW + 10 * DAY):
+        pass
+    with world.cycle(system=NOW + DAY) as trust:
+        assert trust.reference_time == NOW + 10 * DAY
+
+
+def test_a_clock_beyond_the_calendar_is_no_traceback(world: World) -> None:
+    with pytest.raises(UpdatedError) as refused, world.cycle(system=1e18):
+        pass
+    assert refused.value.code == "metadata-expired"
+
+
+def test_an_expired_intermediate_root_is_passed_through(world: World) -> None:
+    world.repository.set_expiry("root", NOW - 5 * DAY)
+    world.repository.publish()
+    world.repository.set_expiry("root", NOW + 365 * DAY)
+    world.repository.publish()
+    with world.cycle() as trust:
+        assert trust.versions()["root"] == 3
+
+
+def test_a_cached_repository_expires_too(world: World) -> None:
+    with world.cycle():
+        pass
+    with pytest.raises(UpdatedError) as refused, world.cycle(system=NOW + 31 * DAY):
+        pass
+    assert refused.value.code == "metadata-expired"
+    assert "'timestamp'" in refused.value.what

@@ -1,0 +1,34 @@
+"""`updated`: the daemon, one cycle of it, and the children that it starts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0 done, 1 failed, 2 usage or configuration, 4 a release waits (`--once`)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["fetch"]:
+        from updated import fetch
+
+        return fetch.main(arguments[1:])
+    if arguments[:1] == ["seal"]:
+        from updated import seal
+
+        return seal.main(arguments[1:])
+    parser = argparse.ArgumentParser(
+        prog="updated", description="Keeps this machine on a signed release channel, with two slots and fall back.",
+        epilog="The children 'updated fetch' and 'updated seal' are started by the daemon.",
+    )
+    parser.add_argument("--root", default="/", metavar="DIR", help="take all paths below DIR")
+    parser.add_argument("--once", action="store_true", help="check, fetch, seal and arm once, then exit; no reboot")
+    options = parser.parse_args(arguments)
+
+    from updated import daemon
+
+    return daemon.main(options.root, once=options.once)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,324 @@
+"""The daemon on the system bus: `org.updated.Updated1`, the only module that imports dbus_next.
+
+dbus-next tells a method's handler nothing about its caller, and answers an exception with its traceback. So calls to
+our interface are taken at the message level, where the sender is known; the interface class is there for
+introspection, properties and signals.
+"""
+# The annotations of this module are D-Bus signatures.
+# mypy: disable-error-code="name-defined, valid-type, untyped-decorator, misc, no-untyped-def, empty-body"
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dbus_next import BusType, Message, MessageType, PropertyAccess, RequestNameReply, Variant
+from dbus_next.aio import MessageBus
+from dbus_next.service import ServiceInterface, dbus_property, method, signal
+
+from updated.core import machine
+from updated.core.document import dump, parse_time
+from updated.core.errors import UpdatedError
+from updated.core.machine import Event, Record
+from updated.core.release import is_name
+from updated.core.state import State
+from updated.core.status import Progress
+
+log = logging.getLogger("updated")
+
+NAME = "org.updated.Updated1"
+PATH = "/org/updated/Updated1"
+ERROR = "org.updated.Updated1.Error."
+SIGNAL_SECONDS = 0.5
+# CheckAuthorization waits for the person who types a password (polkit's own limit is shorter).
+POLKIT_SECONDS = 180.0
+ALLOW_INTERACTION = 1
+
+Request = Callable[..., UpdatedError | None]
+
+
+class _Interface(ServiceInterface):
+    """What introspection shows. The methods' bodies are never run."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME)
+        self.document: Mapping[str, Any] = {}
+
+    @method()
+    def Check(self): ...
+
+    @method()
+    def Install(self): ...
+
+    @method()
+    def Reboot(self): ...
+
+    @method()
+    def Rollback(self): ...
+
+    @method()
+    def SetChannel(self, channel: "s"): ...
+
+    @method()
+    def Hold(self, until: "t"): ...
+
+    @method()
+    def Unhold(self): ...
+
+    @method()
+    def Allow(self, version: "s"): ...
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Phase(self) -> "s":
+        return self.document["phase"]
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Summary(self) -> "s":
+        return self.document["summary"]
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Version(self) -> "s":
+        return self.document["running"]["version"]
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Slot(self) -> "s":
+        return self.document["running"]["slot"]
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Confirmed(self) -> "b":
+        return self.document["running"]["confirmed"]
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Channel(self) -> "s":
+        return self.document["channel"]
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Target(self) -> "s":
+        return (self.document["target"] or {}).get("version", "")
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Reasons(self) -> "as":
+        return [reason["text"] for reason in self.document["reasons"]]
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Error(self) -> "s":
+        error = self.document["error"]
+        return f"{error['what']}: {error['cause']}. {error['mend']}" if error else ""
+
+    @dbus_property(access=PropertyAccess.READ)
+    def LastCheck(self) -> "t":
+        return parse_time(self.document["last_check"]) if self.document["last_check"] else 0
+
+    @dbus_property(access=PropertyAccess.READ)
+    def NextCheck(self) -> "t":
+        return parse_time(self.document["next_check"])
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Status(self) -> "s":
+        return dump(self.document).decode()
+
+    @signal()
+    def Progress(self, step, component, done, total) -> "sstt":
+        return [step, component, done, total]
+
+    @signal()
+    def StateChanged(self, before, after) -> "ss":
+        return [before, after]
+
+
+def _no_arguments(kind: type[Event]) -> Callable[..., tuple[type[Event], dict[str, Any]]]:
+    return lambda: (kind, {})
+
+
+def _channel(channel: str) -> tuple[type[Event], dict[str, Any]]:
+    if not is_name(channel):
+        raise UpdatedError(
+            "bad-request", f"channel {channel[:40]!r}", "is not a name of a channel", "Use one such as stable or beta."
+        )
+    return machine.ChannelRequested, {"channel": channel}
+
+
+def _hold(until: int) -> tuple[type[Event], dict[str, Any]]:
+    if until > 253402300799:
+        raise UpdatedError("bad-request", "the end of the hold", "is not a time", "Give seconds since 1970, or 0.")
+    return machine.HoldRequested, {"until": until or None}
+
+
+def _allow(version: str) -> tuple[type[Event], dict[str, Any]]:
+    return machine.AllowRequested, {"version": version}
+
+
+# Per method: its signature, its polkit action, and the event that it becomes.
+METHODS: Mapping[str, tuple[str, str, Callable[..., tuple[type[Event], dict[str, Any]]]]] = {
+    "Check": ("", "check", _no_arguments(machine.CheckRequested)),
+    "Install": ("", "install", _no_arguments(machine.InstallRequested)),
+    "Reboot": ("", "reboot", _no_arguments(machine.RebootRequested)),
+    "Rollback": ("", "rollback", _no_arguments(machine.RollbackRequested)),
+    "SetChannel": ("s", "set-channel", _channel),
+    "Hold": ("t", "hold", _hold),
+    "Unhold": ("", "unhold", _no_arguments(machine.UnholdRequested)),
+    "Allow": ("s", "allow", _allow),
+}
+
+
+class Bus:
+    """Our name on the bus. A listener of the engine."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._interface = _Interface()
+        self._bus: MessageBus | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last_progress = 0.0
+
+    async def connect(self, document: Mapping[str, Any]) -> None:
+        """Connects and takes the name. Raises `UpdatedError` ("not-authorized", "unreachable", "already-running")."""
+        self._interface.document = document
+        try:
+            bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+        except (OSError, EOFError) as error:
+            raise UpdatedError("unreachable", "the system bus", str(error), "Start dbus; it is tried again.") from None
+        bus.add_message_handler(self._on_message)
+        bus.export(PATH, self._interface)
+        try:
+            reply = await bus.request_name(NAME)
+        except Exception as error:
+            bus.disconnect()
+            raise UpdatedError(
+                "not-authorized", f"the bus name {NAME}", str(error), "Install the D-Bus policy file, or run as root."
+            ) from None
+        if reply not in (RequestNameReply.PRIMARY_OWNER, RequestNameReply.ALREADY_OWNER):
+            bus.disconnect()
+            raise UpdatedError("already-running", f"the bus name {NAME}", "has another owner", "End the other daemon.")
+        self._bus = bus
+
+    async def lost(self) -> None:
+        """Returns when the connection is lost."""
+        if self._bus is not None:
+            await self._bus.wait_for_disconnect()
+
+    def disconnect(self) -> None:
+        """Leaves the bus."""
+        if self._bus is not None:
+            self._bus.disconnect()
+
+    # ---------------------------------------------------------------------------------------------------- listener
+
+    def state_changed(self, before: State, after: State, document: Mapping[str, Any]) -> None:
+        """See `engine.Listener`."""
+        self._interface.document = document
+        if self._bus is None:
+            return
+        if after.phase is not before.phase:
+            self._interface.StateChanged(before.phase.value, after.phase.value)
+            self._interface.emit_properties_changed(
+                {name: getattr(self._interface, name) for name in ("Phase", "Summary", "Target", "Error", "Version")}
+            )
+
+    def progressed(self, progress: Progress) -> None:
+        """See `engine.Listener`. At most one signal in `SIGNAL_SECONDS`, and always the end of a step."""
+        now = time.monotonic()
+        if self._bus is None or (progress.done < progress.total and now - self._last_progress < SIGNAL_SECONDS):
+            return
+        self._last_progress = now
+        self._interface.Progress(progress.step, progress.component, progress.done, progress.total)
+
+    def happened(self, effect: Record) -> None:
+        """See `engine.Listener`."""
+
+    # -------------------------------------------------------------------------------------------------------- calls
+
+    def _on_message(self, message: Message) -> bool:
+        if message.message_type is not MessageType.METHOD_CALL or message.interface != NAME:
+            return False
+        task = asyncio.get_running_loop().create_task(self._answer(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _answer(self, message: Message) -> None:
+        bus = self._bus
+        if bus is None:
+            return
+        try:
+            await self._perform(bus, message)
+            reply = Message.new_method_return(message)
+        except UpdatedError as error:
+            reply = Message.new_error(message, ERROR + _camel(error.code), str(error))
+        except Exception:
+            log.exception("the call %s", message.member)
+            reply = Message.new_error(message, ERROR + "Internal", "an unexpected error: see the log of updated")
+        await bus.send(reply)
+
+    async def _perform(self, bus: MessageBus, message: Message) -> None:
+        if message.path != PATH or message.member not in METHODS:
+            raise UpdatedError("bad-request", f"the method {message.member}", "does not exist", "See the manual.")
+        signature, action, event = METHODS[message.member]
+        if message.signature != signature:
+            raise UpdatedError(
+                "bad-request", f"the call of {message.member}", f"has the signature {message.signature!r}",
+                f"Its signature is {signature!r}.",
+            )
+        kind, fields = event(*message.body)
+        by = await self._authorized(bus, message, action)
+        refusal = self._request(kind, by=by, **fields)
+        if refusal is not None:
+            raise refusal
+
+    async def _authorized(self, bus: MessageBus, message: Message, action: str) -> str:
+        """The caller's name, if the caller may do it. Raises `UpdatedError` ("not-authorized")."""
+        reply = await _call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                            "GetConnectionUnixUser", "s", [message.sender])
+        if reply is None or reply.message_type is not MessageType.METHOD_RETURN:
+            raise _denied(action, "the caller is gone")
+        user = int(reply.body[0])
+        if user in (0, os.geteuid()):
+            return _user_name(user)
+        interactive = ALLOW_INTERACTION if message.flags.value & 4 else 0
+        reply = await _call(
+            bus, "org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority",
+            "org.freedesktop.PolicyKit1.Authority", "CheckAuthorization", "(sa{sv})sa{ss}us",
+            [["system-bus-name", {"name": Variant("s", message.sender)}], f"{NAME}.{action}", {}, interactive, ""],
+            POLKIT_SECONDS,
+        )
+        if reply is None or reply.message_type is not MessageType.METHOD_RETURN:
+            raise _denied(action, "polkit does not answer")
+        if not reply.body[0][0]:
+            raise _denied(action, "polkit says no")
+        return _user_name(user)
+
+
+async def _call(
+    bus: MessageBus, destination: str, path: str, interface: str, member: str, signature: str, body: list[Any],
+    seconds: float = 25.0,
+) -> Message | None:
+    call = Message(
+        destination=destination, path=path, interface=interface, member=member, signature=signature, body=body
+    )
+    try:
+        return await asyncio.wait_for(bus.call(call), seconds)
+    except (TimeoutError, EOFError):
+        return None
+
+
+def _denied(action: str, cause: str) -> UpdatedError:
+    return UpdatedError(
+        "not-authorized", f"the action {NAME}.{action}", cause, "Do it as root, or allow it with a polkit rule."
+    )
+
+
+def _user_name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
+
+
+def _camel(code: str) -> str:
+    return "".join(word.capitalize() for word in code.split("-"))

@@ -1,0 +1,129 @@
+"""Starts `fetch` and `seal`, relays their progress, and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pwd
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from updated.core.errors import UpdatedError
+from updated.task import Task
+
+# A child that says nothing for so long hangs: its own limits on slow servers and disks are far below.
+SILENCE_SECONDS = 900.0
+MAX_LINE = 1 << 20
+
+Message = Mapping[str, Any]
+
+
+def account(name: str) -> tuple[int, int] | None:
+    """The user and group id for the downloader; None where this process may not change users anyway.
+
+    Raises `UpdatedError` ("bad-config") when there is no such user.
+    """
+    if os.geteuid() != 0 or not name:
+        return None
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise UpdatedError(
+            "bad-config", f"the user {name}", "does not exist",
+            "Create it with systemd-sysusers, or name another in [fetch] user.",
+        ) from None
+    return entry.pw_uid, entry.pw_gid
+
+
+class Children:
+    """Runs one child at a time."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def run(
+        self, arguments: list[str], task: Task, progress: Callable[[Message], None],
+        user: tuple[int, int] | None = None,
+    ) -> Message:
+        """The result of `updated ARGUMENTS` for `task`. Raises `UpdatedError`: the child's own, or "child-failed"."""
+        identity: dict[str, Any] = {}
+        if user is not None:
+            identity = {"user": user[0], "group": user[1], "extra_groups": []}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "updated", *arguments,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=MAX_LINE,
+            pass_fds=[region.fd for region in task.regions.values()], start_new_session=True, umask=0o022, **identity,
+        )
+        self._process = process
+        try:
+            return await self._converse(process, task, progress, arguments[0])
+        finally:
+            self._process = None
+            await _end(process)
+
+    def kill(self) -> None:
+        """Ends the child that runs, at once."""
+        if self._process is not None:
+            _kill(self._process)
+
+    async def _converse(
+        self, process: asyncio.subprocess.Process, task: Task, progress: Callable[[Message], None], name: str
+    ) -> Message:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("the child has no pipes")
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(task.to_json())
+            await process.stdin.drain()
+        process.stdin.close()
+        while True:
+            try:
+                line = await asyncio.wait_for(process.stdout.readline(), SILENCE_SECONDS)
+            except TimeoutError:
+                raise _child_failed(name, f"said nothing for {SILENCE_SECONDS:.0f} seconds") from None
+            except ValueError:
+                raise _child_failed(name, "said something too long") from None
+            if not line:
+                break
+            message = _message(line)
+            if message is None:
+                raise _child_failed(name, f"said something unknown: {line[:80]!r}")
+            if message["type"] == "error":
+                raise UpdatedError.from_json(message.get("error"))
+            if message["type"] == "result":
+                return message
+            progress(message)
+        status = await process.wait()
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        raise _child_failed(name, f"{how}, without a result")
+
+
+def _message(line: bytes) -> Message | None:
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(message, dict) and message.get("type") in ("progress", "result", "error"):
+        return message
+    return None
+
+
+def _child_failed(name: str, cause: str) -> UpdatedError:
+    return UpdatedError("child-failed", f"the process 'updated {name}'", cause, "It is tried again; see the log.")
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), 1)
+    if process.returncode is None:
+        _kill(process)
+        await process.wait()

@@ -1,0 +1,41 @@
+"""`updatectl provision`: lays out a disk or a disk image."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+
+from bootctl.errors import BootError
+from updated.cli import exits
+from updated.core.errors import UpdatedError
+from updated.disk import boot_error
+from updated.provision import Layout, install_image
+from updated.provision import provision as lay_out
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def size(text: str) -> int:
+    """`512M` as bytes. Raises `UpdatedError` ("bad-request")."""
+    match = re.fullmatch(r"(\d{1,15})([KMGT]?)", text)
+    if match is None or int(match[1]) == 0:
+        raise UpdatedError("bad-request", f"the size {text!r}", "is not a size", "Write it as 512M or 2G.")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def provision(options: argparse.Namespace) -> int:
+    """Lays the disk out, and installs the factory image if one is given."""
+    layout = Layout(size(options.slot_size), size(options.state_size))
+    try:
+        lay_out(options.disk, layout, force=options.force)
+        if options.image:
+            install_image(options.disk, options.image)
+    except BootError as error:
+        raise boot_error(error) from None
+    if options.json:
+        print(json.dumps({"disk": options.disk, "partitions": dict(layout.partitions())}, indent=2))
+        return exits.DONE
+    names = ", ".join(name for name, _ in layout.partitions())
+    print(f"{options.disk} is laid out: {names}." + (" Slot a is installed and confirmed." if options.image else ""))
+    return exits.DONE

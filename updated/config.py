@@ -1,0 +1,202 @@
+"""The configuration of the daemon, strict: what does not fit is an error that names its place.
+
+The layers and their order are in `bootctl.settings`; here stands which keys there are, and what each may hold.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bootctl.settings import BootSettings, ConfigError, Layered, below, boot_settings, load
+from updated.core.policy import Policy
+from updated.core.release import is_name
+
+STATE_DIRECTORY = "/var/lib/updated"
+RUN_DIRECTORY = "/run/updated"
+OFF_SWITCH = "/usr/.noupdate"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its default, the test that a value must pass, and the words for what it holds."""
+
+    default: Any
+    accepts: Callable[[Any], bool]
+    holds: str
+    required: bool = False
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _url(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"(https?://[^\s/]+(/\S*)?|file:///\S*)", value) is not None
+
+
+def _path(value: Any) -> bool:
+    return isinstance(value, str) and (value == "" or value.startswith("/")) and "\0" not in value
+
+
+def _whole(least: int, most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _one_of(*words: str) -> Callable[[Any], bool]:
+    return lambda value: value in words
+
+
+def _command(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(word, str) and word for word in value)
+
+
+def _listen(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    if value == "off" or re.fullmatch(r"(unix|textfile):/\S+", value):
+        return True
+    match = re.fullmatch(r"(\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:]+\]|localhost):(\d{1,5})", value)
+    return match is not None and int(match[2]) <= 65535
+
+
+KEYS: Mapping[str, Mapping[str, Key]] = {
+    "repository": {
+        "url": Key(None, _url, "an http(s) URL, or file:/// and a directory", required=True),
+        "root_of_trust": Key("/usr/share/updated/root.json", _path, "an absolute path"),
+        "channel": Key("stable", lambda value: isinstance(value, str) and is_name(value), "the name of a channel"),
+        "ca_bundle": Key("", _path, "an absolute path, or nothing for that of the system"),
+        "client_certificate": Key("", _path, "an absolute path of a PEM file with certificate and key, or nothing"),
+        "proxy": Key("", lambda value: value == "" or _url(value), "the URL of a proxy, or nothing"),
+        "lowest_rate": Key(1024, _whole(0, 2**40), "bytes per second, below which a server counts as stalled"),
+    },
+    "identity": {
+        "compatible": Key(None, lambda value: _text(value) and value != "", "the kind of machine", required=True),
+    },
+    "updates": {
+        "enabled": Key(True, lambda value: isinstance(value, bool), "true or false"),
+        "interval_seconds": Key(3600, _whole(1, 30 * 86400), "a whole number of seconds, 1 to 2592000"),
+        "reboot": Key("auto", _one_of("auto", "manual"), '"auto" or "manual"'),
+        "reboot_command": Key(["systemctl", "reboot"], _command, "a list of words"),
+    },
+    "fetch": {
+        "user": Key("updated-fetch", _text, "the name of an unprivileged user"),
+    },
+    "metrics": {
+        "listen": Key(
+            "127.0.0.1:9836", _listen, '"ADDRESS:PORT", "unix:/path", "textfile:/path/name.prom" or "off"'
+        ),
+    },
+    "log": {
+        "level": Key("info", _one_of("debug", "info", "warning", "error"), "debug, info, warning or error"),
+    },
+}
+ELSEWHERE = ("boot", "disk")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The merged configuration. Paths are as the kernel sees them: below `root` already."""
+
+    root: str
+    boot: BootSettings
+    url: str
+    root_of_trust: str
+    channel: str
+    ca_bundle: str
+    client_certificate: str
+    proxy: str
+    lowest_rate: int
+    compatible: str
+    policy: Policy
+    reboot_command: tuple[str, ...]
+    fetch_user: str
+    metrics_listen: str
+    log_level: str
+
+    def state(self, *parts: str) -> str:
+        """A path below the state directory."""
+        return os.path.join(below(self.root, STATE_DIRECTORY), *parts)
+
+    def run(self, *parts: str) -> str:
+        """A path below the run directory."""
+        return os.path.join(below(self.root, RUN_DIRECTORY), *parts)
+
+
+def read_settings(root: str = "/") -> Settings:
+    """The settings of the node below `root`. Raises `ConfigError`, which names file, line, key, cause and mend."""
+    layered = load(root)
+    values = _checked(layered)
+    boot = boot_settings(layered, root)
+    repository = values["repository"]
+    updates = values["updates"]
+    off_switch = below(root, OFF_SWITCH)
+    switched_off = os.path.exists(off_switch)
+    place = layered.origin("updates.enabled")
+    return Settings(
+        root=root,
+        boot=boot,
+        url=_url_below(root, repository["url"]),
+        root_of_trust=below(root, repository["root_of_trust"]),
+        channel=repository["channel"],
+        ca_bundle=repository["ca_bundle"] and below(root, repository["ca_bundle"]),
+        client_certificate=repository["client_certificate"] and below(root, repository["client_certificate"]),
+        proxy=repository["proxy"],
+        lowest_rate=repository["lowest_rate"],
+        compatible=values["identity"]["compatible"],
+        policy=Policy(
+            enabled=updates["enabled"] and not switched_off,
+            disabled_by=off_switch if switched_off else f"{place}: [updates] enabled = false",
+            reboot_automatically=updates["reboot"] == "auto",
+            interval=updates["interval_seconds"],
+            tries=boot.tries,
+        ),
+        reboot_command=tuple(updates["reboot_command"]),
+        fetch_user=values["fetch"]["user"],
+        metrics_listen=_listen_below(root, values["metrics"]["listen"]),
+        log_level=values["log"]["level"],
+    )
+
+
+def _checked(layered: Layered) -> dict[str, dict[str, Any]]:
+    for table in layered.values:
+        if table not in KEYS and table not in ELSEWHERE:
+            known = ", ".join(sorted([*KEYS, *ELSEWHERE]))
+            raise layered.error(table, "there is no such table", f"Use one of: {known}.")
+    return {name: _checked_table(layered, name, keys) for name, keys in KEYS.items()}
+
+
+def _checked_table(layered: Layered, name: str, keys: Mapping[str, Key]) -> dict[str, Any]:
+    given = layered.values.get(name, {})
+    if not isinstance(given, dict):
+        raise layered.error(name, "it is no table", f"Write it as a table: [{name}].")
+    for key in given:
+        if key not in keys:
+            raise layered.error(f"{name}.{key}", "there is no such key", f"Use one of: {', '.join(keys)}.")
+    values = {}
+    for key, rule in keys.items():
+        if key not in given:
+            if rule.required:
+                raise layered.error(f"{name}.{key}", "it is not set", f"Set it to {rule.holds}.")
+            values[key] = rule.default
+        elif not rule.accepts(given[key]):
+            raise layered.error(f"{name}.{key}", f"{given[key]!r} is not accepted", f"It holds {rule.holds}.")
+        else:
+            values[key] = given[key]
+    return values
+
+
+def _url_below(root: str, url: str) -> str:
+    prefix = "file://"
+    return prefix + below(root, url.removeprefix(prefix)) if url.startswith(prefix) else url
+
+
+def _listen_below(root: str, listen: str) -> str:
+    kind, colon, path = listen.partition(":")
+    return f"{kind}{colon}{below(root, path)}" if kind in ("unix", "textfile") else listen
+
+
+__all__ = ["KEYS", "ConfigError", "Settings", "read_settings"]

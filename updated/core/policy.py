@@ -1,0 +1,69 @@
+"""What the configuration says about when the node may act, as pure rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from updated.core.document import format_time
+from updated.core.selection import Reason
+from updated.core.state import Offer, State
+
+FIRST_RETRY_SECONDS = 60
+LONGEST_RETRY_SECONDS = 4 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`interval` in seconds; `tries` is how often an unconfirmed slot may boot.
+
+    `enabled` is False when a person switched updates off in the configuration, and `disabled_by` then names where.
+    """
+
+    enabled: bool = True
+    disabled_by: str = ""
+    reboot_automatically: bool = True
+    interval: int = 3600
+    tries: int = 3
+
+
+def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> tuple[Reason, ...]:
+    """Why `offer` may not be installed at `now`; empty when it may."""
+    reasons = []
+    if not state.confirmed:
+        reasons.append(Reason("trial", f"slot {state.facts.slot} is not confirmed yet"))
+    if any(denial.manifest == offer.manifest or denial.version == offer.version for denial in state.denied):
+        text = f"{offer.version} failed here before; 'updatectl allow {offer.version}' tries it again"
+        reasons.append(Reason("denied", text))
+    if not state.insist:
+        reasons += pauses(state, policy, now)
+    return tuple(reasons)
+
+
+def reboot_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
+    """Why the node may not reboot by itself into what is staged; empty when it may."""
+    reasons = list(pauses(state, policy, now))
+    if not policy.reboot_automatically:
+        reasons.append(Reason("manual-reboot", "reboots are left to a person ([updates] reboot = \"manual\")"))
+    return tuple(reasons)
+
+
+def pauses(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
+    """What a person paused, by command or by configuration."""
+    reasons = []
+    if not policy.enabled:
+        reasons.append(Reason("disabled", f"updates are switched off by {policy.disabled_by}"))
+    if state.hold is not None and state.hold.active(now):
+        end = "until somebody lifts it" if state.hold.until is None else f"until {format_time(state.hold.until)}"
+        reasons.append(Reason("held", f"held by {state.hold.by} {end}", state.hold.until))
+    return tuple(reasons)
+
+
+def next_check(policy: Policy, now: int, chance: float) -> int:
+    """When to look again: the interval, 10 % more or less by `chance` in [0, 1), so that a fleet spreads out."""
+    return now + int(policy.interval * (0.9 + 0.2 * chance))
+
+
+def retry_at(policy: Policy, now: int, failures: int, chance: float) -> int:
+    """When to try again after `failures` failures in a row: doubling from a minute to four hours, with jitter."""
+    delay = min(FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16), LONGEST_RETRY_SECONDS, max(policy.interval, 1))
+    return now + max(1, int(delay * (0.75 + 0.5 * chance)))

@@ -1,0 +1,94 @@
+"""Which release of a channel this node should take: a pure function of the signed channel manifest and the node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from updated.core.document import format_time
+from updated.core.release import Channel, ChannelEntry
+from updated.core.version import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why the node does not update right now: a stable code, words for people, and when it ends (epoch) if known."""
+
+    code: str
+    text: str
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to install (None: nothing), and why nothing newer."""
+
+    entry: ChannelEntry | None
+    reasons: tuple[Reason, ...]
+
+
+def choose(
+    channel: Channel,
+    running: Version,
+    *,
+    denied: Iterable[str],
+    floor: Version | None,
+    seed: float,
+    now: int,
+    any_wave: bool = False,
+) -> Choice:
+    """The newest release of `channel` that a node on `running` may take at `now` (seconds since the epoch).
+
+    `denied` holds versions and manifest digests of releases that failed here; `floor` is the lowest version that is
+    accepted again; `seed` in [0, 1) is the node's place in a rollout; `any_wave` takes a release before its wave.
+    """
+    own = next((entry for entry in channel.entries if entry.version == running), None)
+    if own is not None and own.deadend is not None:
+        return Choice(None, (Reason("deadend", f"{running} is the end of its line: {own.deadend}"),))
+    newer = [entry for entry in channel.entries if entry.version > running]
+    if not newer:
+        newest = channel.entries[-1].version if channel.entries else None
+        if newest is None:
+            return Choice(None, (Reason("empty-channel", f"channel {channel.name} has no release yet"),))
+        if newest < running:
+            text = f"{running} is newer than all of channel {channel.name} (its newest is {newest})"
+            return Choice(None, (Reason("ahead", text),))
+        return Choice(None, (Reason("up-to-date", f"{running} is the newest release of channel {channel.name}"),))
+    barrier = next((entry.version for entry in newer if entry.barrier and entry.recalled is None), None)
+    refused = frozenset(denied)
+    reasons: list[Reason] = []
+    for entry in reversed(newer):
+        reason = _obstacle(entry, running, barrier, refused, floor, seed, now, any_wave=any_wave)
+        if reason is None:
+            return Choice(entry, tuple(reasons))
+        reasons.append(reason)
+    return Choice(None, tuple(reasons))
+
+
+def _obstacle(
+    entry: ChannelEntry,
+    running: Version,
+    barrier: Version | None,
+    denied: frozenset[str],
+    floor: Version | None,
+    seed: float,
+    now: int,
+    *,
+    any_wave: bool,
+) -> Reason | None:
+    version = entry.version
+    if entry.recalled is not None:
+        return Reason("recalled", f"{version} was recalled: {entry.recalled.reason}")
+    if floor is not None and version < floor:
+        return Reason("below-floor", f"{version} is below {floor}, the lowest version that this node accepts")
+    if barrier is not None and version > barrier:
+        return Reason("barrier", f"{version} can only be reached through {barrier}")
+    if entry.minimum is not None and running < entry.minimum:
+        return Reason("minimum", f"{version} can only be reached from {entry.minimum} on")
+    if entry.manifest in denied or version.text in denied:
+        return Reason("denied", f"{version} failed here before; 'updatectl allow {version}' tries it again")
+    if entry.rollout is not None and not any_wave:
+        at = entry.rollout.eligible_at(seed)
+        if now < at:
+            return Reason("wave", f"{version} comes to this node at {format_time(at)}", at)
+    return None

@@ -1,0 +1,266 @@
+"""The state of a node: what the machine knows between two events, and its form on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from bootctl.model import BootView, SlotState
+from updated.core.document import Misfit, Object, parsed
+from updated.core.errors import UpdatedError
+from updated.core.selection import Reason
+
+SCHEMA = 1
+
+
+class Phase(StrEnum):
+    """Where the node stands in the order of an update."""
+
+    IDLE = "idle"
+    CHECKING = "checking"
+    WAITING = "waiting"
+    FETCHING = "fetching"
+    SEALING = "sealing"
+    STAGED = "staged"
+    REBOOTING = "rebooting"
+    TRIAL = "trial"
+    FALLEN_BACK = "fallen-back"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A release that the channel has for this node. `manifest` is the SHA-256 of its manifest; `size` in bytes."""
+
+    version: str
+    manifest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The release that is on its way into `slot`. `tries`: how many trial boots it was armed with, 0 until then."""
+
+    version: str
+    manifest: str
+    slot: str
+    tries: int = 0
+
+    @property
+    def armed(self) -> bool:
+        """Whether the boot reference was seen to name it."""
+        return self.tries > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A person's pause; without `until` (epoch) it has no end."""
+
+    by: str
+    until: int | None = None
+
+    def active(self, now: int) -> bool:
+        """Whether it still holds at `now`."""
+        return self.until is None or now < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A release that failed here, or that a person rolled back."""
+
+    version: str
+    manifest: str
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """The last fallback: which release was left, why, and when."""
+
+    version: str
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What health said when it last rejected a slot, from its file."""
+
+    slot: str
+    version: str
+    boot_id: str
+    verdict: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BootFacts:
+    """What is true of this boot: the running slot and its version, the boot's id, the boot reference, the verdict."""
+
+    slot: str
+    version: str
+    boot_id: str
+    view: BootView
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that the machine keeps. Times are in seconds since the epoch.
+
+    `seed` in [0, 1) is the node's place in a rollout. `versions` says which release each slot holds. `judged` is the
+    boot id of the last verdict that was taken into account.
+    """
+
+    facts: BootFacts
+    channel: str
+    seed: float
+    phase: Phase = Phase.IDLE
+    target: Target | None = None
+    offer: Offer | None = None
+    insist: bool = False
+    reasons: tuple[Reason, ...] = ()
+    error: UpdatedError | None = field(default=None, compare=False)
+    failures: int = 0
+    next_check: int = 0
+    last_check: int | None = None
+    hold: Hold | None = None
+    denied: tuple[Denial, ...] = ()
+    fallback: Fallback | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    judged: str = ""
+
+    @property
+    def passive(self) -> str:
+        """The slot that does not run."""
+        return self.facts.view.other(self.facts.slot)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the running slot is confirmed."""
+        return self.facts.view.state(self.facts.slot).confirmed
+
+    def with_changes(self, **changes: Any) -> State:
+        """A copy with `changes`."""
+        return replace(self, **changes)
+
+
+def format_state(state: State) -> dict[str, Any]:
+    """The state as a JSON document; `parse_state` reads it back."""
+    facts = state.facts
+    return {
+        "schema": SCHEMA,
+        "phase": state.phase.value,
+        "channel": state.channel,
+        "seed": state.seed,
+        "facts": {
+            "slot": facts.slot,
+            "version": facts.version,
+            "boot_id": facts.boot_id,
+            "view": [
+                {"slot": name, "priority": slot.priority, "tries_left": slot.tries_left, "confirmed": slot.confirmed}
+                for name, slot in facts.view.slots
+            ],
+        },
+        "target": None if state.target is None else {
+            "version": state.target.version, "manifest": state.target.manifest,
+            "slot": state.target.slot, "tries": state.target.tries,
+        },
+        "offer": None if state.offer is None else {
+            "version": state.offer.version, "manifest": state.offer.manifest, "size": state.offer.size,
+        },
+        "insist": state.insist,
+        "reasons": [{"code": each.code, "text": each.text, "until": each.until} for each in state.reasons],
+        "error": None if state.error is None else state.error.to_json(),
+        "failures": state.failures,
+        "next_check": state.next_check,
+        "last_check": state.last_check,
+        "hold": None if state.hold is None else {"by": state.hold.by, "until": state.hold.until},
+        "denied": [
+            {"version": each.version, "manifest": each.manifest, "reason": each.reason, "at": each.at}
+            for each in state.denied
+        ],
+        "fallback": None if state.fallback is None else {
+            "version": state.fallback.version, "reason": state.fallback.reason, "at": state.fallback.at,
+        },
+        "versions": dict(state.versions),
+        "judged": state.judged,
+    }
+
+
+def parse_state(document: Object) -> State:
+    """The state in `document`. Raises `UpdatedError` ("state-corrupt")."""
+    return parsed(
+        lambda: _state(document), what="the saved state", code="state-corrupt",
+        mend="It is set aside and begun anew; only history is lost.",
+    )
+
+
+def _state(document: Object) -> State:
+    if document.number("schema") != SCHEMA:
+        raise Misfit("schema is not known to this program")
+    facts = document.object("facts")
+    target = _optional(document, "target")
+    offer = _optional(document, "offer")
+    hold = _optional(document, "hold")
+    fallback = _optional(document, "fallback")
+    versions = document.object("versions")
+    error = _optional(document, "error")
+    try:
+        phase = Phase(document.text("phase"))
+    except ValueError:
+        raise Misfit("phase is not known") from None
+    state = State(
+        facts=BootFacts(
+            facts.text("slot"), facts.text("version"), facts.text("boot_id"),
+            BootView(tuple((each.text("slot"), _slot_state(each)) for each in facts.objects("view", most=16))),
+        ),
+        channel=document.text("channel"),
+        seed=document.real("seed", least=0, most=1),
+        phase=phase,
+        target=None if target is None else Target(
+            target.text("version"), target.text("manifest"), target.text("slot"), target.number("tries", most=15),
+        ),
+        offer=None if offer is None else Offer(
+            offer.text("version"), offer.text("manifest"), offer.number("size"),
+        ),
+        insist=document.flag("insist"),
+        reasons=tuple(
+            Reason(each.text("code"), each.text("text"), _epoch(each, "until")) for each in document.objects("reasons")
+        ),
+        error=None if error is None else UpdatedError.from_json(
+            {key: error.text(key) for key in ("code", "what", "cause", "mend")}
+        ),
+        failures=document.number("failures"),
+        next_check=document.number("next_check"),
+        last_check=_epoch(document, "last_check"),
+        hold=None if hold is None else Hold(hold.text("by"), _epoch(hold, "until")),
+        denied=tuple(
+            Denial(each.text("version"), each.text("manifest"), each.text("reason"), each.number("at"))
+            for each in document.objects("denied")
+        ),
+        fallback=None if fallback is None else Fallback(
+            fallback.text("version"), fallback.text("reason"), fallback.number("at"),
+        ),
+        versions={slot: versions.text(slot) for slot in versions.keys()},  # noqa: SIM118
+        judged=document.text("judged"),
+    )
+    document.done()
+    return state
+
+
+def _slot_state(document: Object) -> SlotState:
+    return SlotState(
+        document.number("priority", most=15), document.number("tries_left", most=15), document.flag("confirmed")
+    )
+
+
+def _optional(document: Object, key: str) -> Object | None:
+    return document.object(key) if document.has(key) else None
+
+
+def _epoch(document: Object, key: str) -> int | None:
+    return document.number(key) if document.has(key) else None

@@ -1,0 +1,143 @@
+"""The status document: all that a person or a program asks about a node, as a pure function of its state.
+
+Schema 1 of `/run/updated/status.json`; times are RFC 3339 in UTC, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bootctl.model import next_boot
+from updated.core.document import format_time
+from updated.core.policy import Policy
+from updated.core.state import Phase, State
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a step is. `rate` in bytes per second, 0 when not known yet."""
+
+    step: str
+    component: str
+    done: int
+    total: int
+    rate: float
+
+    @property
+    def eta_seconds(self) -> int | None:
+        """Seconds to the end at the present rate, if there is one."""
+        return int((self.total - self.done) / self.rate) if self.rate > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the engine knows besides the state."""
+
+    progress: Progress | None = None
+    expiries: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    last_install: Mapping[str, Any] = field(default_factory=dict)
+    health: Mapping[str, Any] | None = None
+    pid: int = 0
+
+
+def summary(state: State, progress: Progress | None = None) -> str:
+    """One line that says where the node stands."""
+    running = f"{state.facts.version} in slot {state.facts.slot}"
+    target = state.target.version if state.target is not None else ""
+    match state.phase:
+        case Phase.IDLE:
+            return f"runs {running}" + ("" if state.last_check is None else f"; {_first(state, 'nothing to do')}")
+        case Phase.CHECKING:
+            return f"runs {running}; asks for releases of channel {state.channel}"
+        case Phase.WAITING:
+            offered = state.offer.version if state.offer is not None else "a release"
+            return f"runs {running}; {offered} waits: {_first(state, 'see the reasons')}"
+        case Phase.FETCHING:
+            step = {"compare": "compares slot with", "download": "downloads"}.get(
+                progress.step if progress is not None else "", "prepares"
+            )
+            return f"runs {running}; {step} {target}"
+        case Phase.SEALING:
+            return f"runs {running}; reads {target} back and verifies it"
+        case Phase.STAGED:
+            armed = state.target is not None and state.target.armed
+            how = "boots next" if armed else "is verified, and not in the boot reference yet"
+            return f"runs {running}; {target} is staged and {how}" + (
+                f"; {state.reasons[0].text}" if state.reasons else ""
+            )
+        case Phase.REBOOTING:
+            return f"runs {running}; reboots"
+        case Phase.TRIAL:
+            return f"runs {running} on trial; health has not confirmed it yet"
+        case Phase.FALLEN_BACK if state.fallback is not None:
+            return f"runs {running}; fell back from {state.fallback.version}: {state.fallback.reason}"
+        case Phase.FAILED if state.error is not None:
+            return f"runs {running}; {state.error}"
+        case _:
+            return f"runs {running}"
+
+
+def _first(state: State, otherwise: str) -> str:
+    return state.reasons[0].text if state.reasons else otherwise
+
+
+def status_document(state: State, policy: Policy, report: Report, now: int) -> dict[str, Any]:
+    """The status document at `now` (seconds since the epoch)."""
+    starts, _ = next_boot(state.facts.view)
+    progress = report.progress
+    return {
+        "schema": SCHEMA,
+        "written_at": format_time(now),
+        "pid": report.pid,
+        "phase": state.phase.value,
+        "summary": summary(state, progress),
+        "running": {
+            "slot": state.facts.slot, "version": state.facts.version, "confirmed": state.confirmed,
+        },
+        "slots": [
+            {
+                "slot": name, "version": state.versions.get(name), "state": slot.condition,
+                "tries_left": slot.tries_left, "running": name == state.facts.slot, "next": name == starts,
+            }
+            for name, slot in state.facts.view.slots
+        ],
+        "channel": state.channel,
+        "enabled": policy.enabled,
+        "target": None if state.target is None else {
+            "version": state.target.version, "slot": state.target.slot, "armed": state.target.armed,
+        },
+        "offer": None if state.offer is None else {"version": state.offer.version, "size": state.offer.size},
+        "progress": None if progress is None else {
+            "step": progress.step, "component": progress.component, "done": progress.done, "total": progress.total,
+            "rate": int(progress.rate), "eta_seconds": progress.eta_seconds,
+        },
+        "reasons": [
+            {"code": reason.code, "text": reason.text, "until": _time(reason.until)} for reason in state.reasons
+        ],
+        "error": None if state.error is None else state.error.to_json(),
+        "failures": state.failures,
+        "last_check": _time(state.last_check),
+        "next_check": _time(state.next_check),
+        "hold": None if state.hold is None or not state.hold.active(now) else {
+            "by": state.hold.by, "until": _time(state.hold.until),
+        },
+        "denied": [
+            {"version": each.version, "reason": each.reason, "at": format_time(each.at)} for each in state.denied
+        ],
+        "fallback": None if state.fallback is None else {
+            "version": state.fallback.version, "reason": state.fallback.reason, "at": format_time(state.fallback.at),
+        },
+        "expiries": {role: format_time(at) for role, at in sorted(report.expiries.items())},
+        "notes": list(report.notes),
+        "last_install": dict(report.last_install) or None,
+        "health": report.health,
+    }
+
+
+def _time(seconds: int | None) -> str | None:
+    return None if seconds is None else format_time(seconds)

@@ -1,0 +1,55 @@
+"""Versions of releases: `MAJOR.MINOR.PATCH[-PRERELEASE]`, ordered as Semantic Versioning 2.0.0 section 11 says.
+
+Any number of dotted numeric parts is taken ("12.4", "20261121.1"): missing parts count as 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from updated.core.errors import UpdatedError
+
+_FORM = re.compile(r"(\d{1,18}(?:\.\d{1,18}){0,5})(?:-([0-9A-Za-z]+(?:[.-][0-9A-Za-z]+)*))?", re.ASCII)
+MAX_LENGTH = 64
+
+
+@functools.total_ordering
+class Version:
+    """A parsed version; compares by precedence and prints as it was written.
+
+    Raises `UpdatedError` ("bad-request") when `text` is not a version.
+    """
+
+    __slots__ = ("_key", "text")
+
+    def __init__(self, text: str) -> None:
+        match = _FORM.fullmatch(text) if len(text) <= MAX_LENGTH else None
+        if match is None:
+            raise UpdatedError(
+                "bad-request", f"version {text[:MAX_LENGTH]!r}", "is not a version",
+                "Write numbers with dots, and after a hyphen a pre-release, such as 1.4.0 or 1.4.0-rc.1.",
+            )
+        numbers = [int(part) for part in match[1].split(".")]
+        while len(numbers) > 1 and numbers[-1] == 0:
+            numbers.pop()
+        prerelease = tuple(
+            (0, int(part), "") if part.isdigit() else (1, 0, part) for part in (match[2] or "").split(".") if part
+        )
+        self.text = text
+        self._key = (tuple(numbers), not prerelease, prerelease)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Version) and self._key == other._key
+
+    def __lt__(self, other: Version) -> bool:
+        return self._key < other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Version({self.text!r})"

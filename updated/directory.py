@@ -1,0 +1,87 @@
+"""A repository in a directory: a mounted stick, a mirror, or what another process exported."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from updated.core.errors import UpdatedError
+from updated.record import storage_error
+
+PIECE = 256 * 1024
+_MEND_COPY = "Copy the repository there again."
+
+
+class DirectorySource:
+    """Implements `updated.ports.Source` over the files below `directory`.
+
+    The directory may belong to somebody less trusted: what is not a regular file is refused, and never waited for.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def read(self, name: str, most: int) -> bytes:
+        """See `Source.read`."""
+        path, fd = self._open(name)
+        with open(fd, "rb") as file:
+            try:
+                data = file.read(most + 1)
+            except OSError as error:
+                raise storage_error(path, error) from None
+        if len(data) > most:
+            raise too_long(path, most)
+        return data
+
+    def stream(self, name: str, start: int, length: int) -> Iterator[bytes]:
+        """See `Source.stream`."""
+        path, fd = self._open(name)
+        with open(fd, "rb", buffering=0) as file:
+            position, end = start, start + length
+            while position < end:
+                try:
+                    piece = os.pread(file.fileno(), min(PIECE, end - position), position)
+                except OSError as error:
+                    raise storage_error(path, error) from None
+                if not piece:
+                    raise UpdatedError(
+                        "truncated", path, f"ends after {position} bytes, and {end} are needed", _MEND_COPY
+                    )
+                position += len(piece)
+                yield piece
+
+    def _open(self, name: str) -> tuple[str, int]:
+        path = os.path.join(self._directory, checked_name(name))
+        try:
+            # Without O_NONBLOCK, the open of a pipe would wait for a writer.
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except (FileNotFoundError, NotADirectoryError):
+            raise UpdatedError("not-found", path, "is not there", _MEND_COPY) from None
+        except OSError as error:
+            raise storage_error(path, error) from None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise UpdatedError("not-found", path, "is not a regular file", _MEND_COPY)
+        return path, fd
+
+
+def checked_name(name: str) -> str:
+    """`name`, when it is a relative path that stays within the repository.
+
+    Raises `UpdatedError` ("not-found"): names come from signed metadata, and still never lead elsewhere.
+    """
+    if "\0" in name or any(segment in ("", ".", "..") for segment in name.split("/")):
+        raise UpdatedError(
+            "not-found", f"the name {name[:200]!r}", "leads out of the repository",
+            "The publisher must rename it.",
+        )
+    return name
+
+
+def too_long(what: str, most: int) -> UpdatedError:
+    """The error for a file of more than `most` bytes."""
+    return UpdatedError(
+        "too-long", what, f"has more than the {most} bytes that are accepted",
+        "Check whether this is the right repository; the publisher must publish it again.",
+    )

@@ -1,0 +1,168 @@
+"""The slots on the disk: finds a component's partition, makes sure that nobody uses it, and opens it.
+
+On a block device the partition's own device node is opened, so that the kernel keeps writes inside it. In a disk image
+there is only the file and a window into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+import stat
+from collections.abc import Iterator, Mapping
+
+from bootctl import gpt
+from bootctl.active import active_slot
+from bootctl.errors import BootError
+from bootctl.settings import BootSettings, below
+from updated.core.errors import UpdatedError
+from updated.record import storage_error
+from updated.region import Region
+
+
+def boot_error(error: BootError) -> UpdatedError:
+    """What went wrong with the boot reference or the partition table, as an error of this program."""
+    code = "slot-missing" if error.code == "no-such-partition" else "boot-reference"
+    return UpdatedError(code, error.what, error.cause, error.mend)
+
+
+class Disk:
+    """The disk that the settings name."""
+
+    def __init__(self, settings: BootSettings) -> None:
+        self._settings = settings
+
+    @property
+    def path(self) -> str:
+        """The path of the device or image. Raises `UpdatedError` ("bad-config") when none is set."""
+        path = self._settings.image or self._settings.device
+        if path is None:
+            raise UpdatedError(
+                "bad-config", "the configuration", "names no disk",
+                'Set device = "/dev/..." or image = "/path" in the table [disk].',
+            )
+        return path
+
+    def running_slot(self) -> str:
+        """The slot that runs, from the kernel's command line. Raises `UpdatedError` ("slot-running")."""
+        table = self._table()
+        slots = gpt.slot_partitions(table, self._settings.component)
+        slot = active_slot(self._settings.root, {part.unique_guid: name for name, part in slots.items()})
+        if slot is None or slot not in slots:
+            raise UpdatedError(
+                "slot-running", "the running slot", "can not be told from the kernel's command line",
+                "Boot with updated.slot=NAME, or with root=PARTUUID= of a slot's partition.",
+            )
+        return slot
+
+    def component_sizes(self, slot: str) -> dict[str, int]:
+        """The size in bytes of each component's partition of `slot`."""
+        table = self._table()
+        return {name: part.size(table.sector_size) for name, part in _components(table, slot).items()}
+
+    @contextlib.contextmanager
+    def open_slot(self, slot: str, *, write: bool) -> Iterator[dict[str, Region]]:
+        """The components of the passive `slot`, open; closed at the end.
+
+        Raises `UpdatedError`: "slot-missing", "slot-running" (it is the running one), "slot-in-use" (it is mounted).
+        """
+        if slot == self.running_slot():
+            raise UpdatedError(
+                "slot-running", f"slot {slot}", "is the running one, and is never written", "Report it."
+            )
+        table = self._table()
+        partitions = _components(table, slot)
+        regions: dict[str, Region] = {}
+        try:
+            for name, partition in partitions.items():
+                regions[name] = self._open(table, partition, write=write)
+            yield regions
+        finally:
+            for region in regions.values():
+                os.close(region.fd)
+
+    def _open(self, table: gpt.Table, partition: gpt.Partition, *, write: bool) -> Region:
+        size = partition.size(table.sector_size)
+        flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC
+        try:
+            if not stat.S_ISBLK(os.stat(self.path).st_mode):
+                self._refuse_mounted_image(table, partition)
+                return Region(os.open(self.path, flags), partition.offset(table.sector_size), size)
+            node = below(self._settings.root, f"/dev/disk/by-partuuid/{partition.unique_guid}")
+            self._refuse_mounted(os.stat(node).st_rdev, partition.name)
+            # O_EXCL on a block device fails while it is mounted or held by device-mapper (open(2)).
+            return Region(os.open(node, flags | (os.O_EXCL if write else 0)), 0, size)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise _in_use(partition.name, "is held by the kernel") from None
+            raise storage_error(f"partition {partition.name}", error) from None
+
+    def _refuse_mounted(self, device: int, name: str) -> None:
+        number = f"{os.major(device)}:{os.minor(device)}"
+        for line in self._lines("/proc/self/mountinfo"):
+            fields = line.split()
+            if len(fields) > 4 and fields[2] == number:
+                raise _in_use(name, f"is mounted on {fields[4]}")
+
+    def _refuse_mounted_image(self, table: gpt.Table, partition: gpt.Partition) -> None:
+        """A loop device over this image would let the kernel write to it behind our back."""
+        for path in glob.glob(below(self._settings.root, "/sys/block") + "/loop*/loop/backing_file"):
+            backing = self._text(path)
+            if not backing or not _same_file(backing, self.path):
+                continue
+            device = os.path.dirname(os.path.dirname(path))
+            numbers = {self._text(name) for name in [f"{device}/dev", *glob.glob(f"{device}/loop*p*/dev")]}
+            for line in self._lines("/proc/self/mountinfo"):
+                fields = line.split()
+                if len(fields) > 4 and fields[2] in numbers:
+                    raise _in_use(partition.name, f"lies in an image that is mounted on {fields[4]}")
+
+    def _lines(self, path: str) -> list[str]:
+        return self._text(below(self._settings.root, path)).splitlines()
+
+    @staticmethod
+    def _text(path: str) -> str:
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                return file.read().strip()
+        except OSError:
+            return ""
+
+    def _table(self) -> gpt.Table:
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UpdatedError(
+                "slot-missing", f"the disk {self.path}", error.strerror or str(error),
+                "Correct device or image in the table [disk].",
+            ) from None
+        try:
+            return gpt.read_table(fd)
+        except BootError as error:
+            raise boot_error(error) from None
+        finally:
+            os.close(fd)
+
+
+def _components(table: gpt.Table, slot: str) -> Mapping[str, gpt.Partition]:
+    suffix = f"-{slot}"
+    found = {part.name.removesuffix(suffix): part for part in table.partitions if part.name.endswith(suffix)}
+    if not found:
+        raise UpdatedError(
+            "slot-missing", f"slot {slot}", "has no partition on the disk",
+            f"Lay out the disk with partitions such as rootfs{suffix}.",
+        )
+    return found
+
+
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _in_use(name: str, cause: str) -> UpdatedError:
+    return UpdatedError("slot-in-use", f"partition {name}", cause, "Unmount it; then the update goes on by itself.")

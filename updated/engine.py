@@ -1,0 +1,397 @@
+"""Runs what the machine decides: keeps the state, does the effects one after the other, and tells who listens.
+
+The new state is durable before its effects run. A failed effect becomes an event; nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from bootctl import durable, model
+from bootctl.backend import Backend
+from bootctl.errors import BootError
+from bootctl.model import BootView
+from updated import record
+from updated.children import Children, Message, account
+from updated.config import Settings
+from updated.core import machine
+from updated.core.document import dump
+from updated.core.errors import UpdatedError
+from updated.core.machine import Decision, Effect, Event, decide, first_state
+from updated.core.selection import Reason
+from updated.core.state import BootFacts, Offer, Phase, State, Target, format_state, parse_state
+from updated.core.status import Progress, Report, status_document, summary
+from updated.disk import Disk, boot_error
+from updated.history import History
+from updated.node import build_time, open_boot, read_facts, read_health
+from updated.region import Region
+from updated.task import Connection, Task
+
+log = logging.getLogger("updated")
+
+TICK_SECONDS = 5.0
+STATUS_SECONDS = 0.5
+RATE_WINDOW_SECONDS = 5.0
+
+
+class Listener(Protocol):
+    """Who is told of each change: the bus, the metrics."""
+
+    def state_changed(self, before: State, after: State, document: Mapping[str, Any]) -> None:
+        """The state changed; `document` is the status document."""
+
+    def progressed(self, progress: Progress) -> None:
+        """A step went on."""
+
+    def happened(self, effect: machine.Record) -> None:
+        """A line of history was written."""
+
+
+class Engine:
+    """The node. `clock` gives seconds since the epoch; `chance` draws from [0, 1)."""
+
+    def __init__(
+        self, settings: Settings, *, clock: Callable[[], float] = time.time, chance: Callable[[], float] = random.random
+    ) -> None:
+        self.settings = settings
+        self.listeners: list[Listener] = []
+        self._clock = clock
+        self._chance = chance
+        self._disk = Disk(settings.boot)
+        self._boot: Backend = open_boot(settings)
+        self._children = Children()
+        self._history = History(settings.state("history.jsonl"))
+        self._effects: asyncio.Queue[tuple[int, tuple[Effect, ...]]] = asyncio.Queue()
+        self._generation = 0
+        self._progress: Progress | None = None
+        self._rate_from: tuple[float, int] = (0.0, 0)
+        self._report: dict[str, Any] = {"notes": (), "expiries": {}, "last_install": {}}
+        self._storage: UpdatedError | None = None
+        self._written: tuple[float, bytes] = (0.0, b"")
+        self.state = self._first_state()
+
+    # ------------------------------------------------------------------------------------------------------ events
+
+    def start(self) -> None:
+        """Compares what is saved with the slot that runs. Call it once."""
+        record.write(self.settings.state("state"), format_state(self.state))
+        self.submit(machine.Started(self.now(), self._chance(), self._facts()))
+
+    def request(self, kind: type[Event], **fields: Any) -> UpdatedError | None:
+        """A person's word; the refusal, if there is one."""
+        return self.submit(kind(self.now(), self._chance(), **fields)).refusal
+
+    def tick(self) -> None:
+        """Time passed: reads the boot reference again, and lets the machine act."""
+        try:
+            facts = self._facts()
+        except UpdatedError as error:
+            self._fail(error)
+            return
+        if facts != self.state.facts:
+            self.submit(machine.Observed(self.now(), self._chance(), facts))
+        self.submit(machine.Tick(self.now(), self._chance()))
+
+    def submit(self, event: Event) -> Decision:
+        """Lets the machine decide, saves the new state, and queues the effects."""
+        before = self.state
+        decision = decide(before, event, self.settings.policy)
+        if decision.state != before or decision.state.error is not before.error:
+            try:
+                record.write(self.settings.state("state"), format_state(decision.state))
+                self._storage = None
+            except UpdatedError as error:
+                # What is not durable does not happen: the old state stays, and the next event tries again.
+                log.error("%s", error)
+                self._storage = error
+                self._publish(before)
+                return Decision(before, refusal=error)
+            self.state = decision.state
+            if decision.state.phase is not before.phase:
+                log.info("%s", summary(self.state))
+            if decision.state.phase not in (Phase.FETCHING, Phase.SEALING):
+                self._progress = None
+        if any(isinstance(effect, machine.Stop) for effect in decision.effects):
+            self._generation += 1
+            self._children.kill()
+        if decision.effects:
+            self._effects.put_nowait((self._generation, decision.effects))
+        self._publish(before)
+        return decision
+
+    def reload(self, settings: Settings) -> None:
+        """Takes new settings over, at any state."""
+        self.settings = settings
+        self._disk = Disk(settings.boot)
+        self._boot = open_boot(settings)
+        self.tick()
+
+    async def rest(self) -> None:
+        """Returns when nothing is being done and nothing is queued."""
+        await self._effects.join()
+
+    def now(self) -> int:
+        """The system clock, in seconds since the epoch."""
+        return int(self._clock())
+
+    # ------------------------------------------------------------------------------------------------------ effects
+
+    async def run(self) -> None:
+        """Does the effects, until it is cancelled; ends the child then."""
+        try:
+            while True:
+                generation, effects = await self._effects.get()
+                for effect in effects:
+                    if generation != self._generation or not await self._do(effect, generation):
+                        break
+                self._effects.task_done()
+        finally:
+            self._children.kill()
+
+    async def _do(self, effect: Effect, generation: int) -> bool:
+        """Whether the effects that follow may run."""
+        try:
+            outcome = await self._effect(effect)
+        except UpdatedError as error:
+            self._fail_unless_stopped(error, generation)
+            return False
+        except BootError as error:
+            self._fail_unless_stopped(boot_error(error), generation)
+            return False
+        except Exception as error:
+            log.exception("effect %s", type(effect).__name__)
+            text = f"{type(error).__name__}: {error}"
+            unexpected = UpdatedError("internal", "the daemon", text, "Report it, with the log.")
+            self._fail_unless_stopped(unexpected, generation)
+            return False
+        if generation == self._generation and outcome is not None:
+            self.submit(outcome)
+        return True
+
+    def _fail_unless_stopped(self, error: UpdatedError, generation: int) -> None:
+        if generation == self._generation:
+            self._fail(error)
+
+    def _fail(self, error: UpdatedError) -> None:
+        known = self.state.error
+        if known is None or known.to_json() != error.to_json():
+            log.error("%s", error)
+        self.submit(machine.Failed(self.now(), self._chance(), error))
+
+    async def _effect(self, effect: Effect) -> Event | None:
+        match effect:
+            case machine.Check(channel, any_wave):
+                return await self._check(channel, any_wave=any_wave)
+            case machine.Invalidate(slot):
+                self._commit(lambda view: model.invalidate(view, slot, active=self.state.facts.slot))
+            case machine.Fetch(target):
+                return await self._fetch(target)
+            case machine.Seal(target):
+                return await self._seal(target)
+            case machine.Arm(slot, tries):
+                self._commit(lambda view: model.arm_trial(view, slot, active=self.state.facts.slot, tries=tries))
+                return machine.ArmDone(self.now(), self._chance())
+            case machine.Reject(slot):
+                self._commit(lambda view: model.reject(view, slot))
+            case machine.RollBack():
+                self._commit(lambda view: model.roll_back(view, active=self.state.facts.slot))
+            case machine.Reboot(reason):
+                await self._reboot(reason)
+            case machine.Record(kind, version, text):
+                log.info("%s %s: %s", kind, version, text)
+                for listener in self.listeners:
+                    listener.happened(effect)
+                try:
+                    self._history.append(self.now(), kind, version, text)
+                except UpdatedError as error:
+                    log.warning("%s", error)  # history is worth less than the update
+            case machine.Stop():
+                pass  # done when it was decided
+        return None
+
+    def _commit(self, change: Callable[[BootView], BootView]) -> None:
+        """Changes the boot reference, and takes over what it is now."""
+        self._boot.commit(change(self._boot.read()))
+        self.submit(machine.Observed(self.now(), self._chance(), self._facts()))
+
+    async def _check(self, channel: str, *, any_wave: bool) -> Event:
+        task = self._task(self.settings.state("fetch"), channel=channel, any_wave=any_wave)
+        result = await self._children.run(["fetch", "check"], task, self._on_progress, self._downloader())
+        self._report["expiries"] = dict(result["expiries"])
+        self._report["notes"] = tuple(result["notes"])
+        offer = Offer(**result["offer"]) if result["offer"] else None
+        reasons = tuple(Reason(**reason) for reason in result["reasons"])
+        return machine.CheckDone(self.now(), self._chance(), offer, reasons)
+
+    async def _fetch(self, target: Target) -> Event:
+        begun = time.monotonic()
+        with self._disk.open_slot(target.slot, write=True) as regions:
+            task = self._task(self.settings.state("fetch"), target=target, regions=regions)
+            result = await self._children.run(["fetch", "install"], task, self._on_progress, self._downloader())
+        self._report["last_install"] = {
+            "version": target.version, "seconds": round(time.monotonic() - begun, 2),
+            "peak_memory_bytes": result["peak_memory_bytes"], "components": result["installed"],
+        }
+        return machine.FetchDone(self.now(), self._chance())
+
+    async def _seal(self, target: Target) -> Event:
+        with self._disk.open_slot(target.slot, write=False) as regions:
+            task = self._task(self.settings.state("trust"), target=target, regions=regions, connected=False)
+            result = await self._children.run(["seal"], task, self._on_progress)
+        self._report["last_install"] = {
+            **self._report["last_install"], "seal_peak_memory_bytes": result["peak_memory_bytes"],
+        }
+        return machine.SealDone(self.now(), self._chance())
+
+    def _task(
+        self, store: str, *, channel: str | None = None, any_wave: bool = False, target: Target | None = None,
+        regions: Mapping[str, Region] | None = None, connected: bool = True,
+    ) -> Task:
+        settings, state = self.settings, self.state
+        connection = Connection(
+            settings.url, settings.ca_bundle, settings.client_certificate, settings.proxy, settings.lowest_rate
+        )
+        return Task(
+            store=os.path.join(store, "store"),
+            export=self.settings.state("fetch", "export"),
+            root_of_trust=_root_of_trust(settings.root_of_trust),
+            system_time=self._clock(),
+            built=build_time(settings.root),
+            channel=channel or state.channel,
+            running=state.facts.version,
+            confirmed=state.confirmed,
+            compatible=settings.compatible,
+            seed=state.seed,
+            any_wave=any_wave,
+            denied=tuple(each for denial in state.denied for each in (denial.version, denial.manifest) if each),
+            sizes=self._disk.component_sizes(state.passive),
+            connection=connection if connected else None,
+            target=target,
+            regions=regions or {},
+        )
+
+    def _downloader(self) -> tuple[int, int] | None:
+        """The downloader's account; its folder is made to belong to it."""
+        user = account(self.settings.fetch_user)
+        folder = self.settings.state("fetch")
+        try:
+            os.makedirs(folder, mode=0o750, exist_ok=True)
+            if user is not None and os.stat(folder).st_uid != user[0]:
+                shutil.chown(folder, *user)
+        except OSError as error:
+            raise record.storage_error(folder, error) from None
+        return user
+
+    async def _reboot(self, reason: str) -> None:
+        command = list(self.settings.reboot_command)
+        log.warning("rebooting %s", reason)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            )
+            _, output = await asyncio.wait_for(process.communicate(), 60)
+        except (OSError, TimeoutError) as error:
+            raise _reboot_failed(command, str(error) or "did not end within 60 seconds") from None
+        if process.returncode != 0:
+            text = output.decode(errors="replace").strip()[-300:]
+            raise _reboot_failed(command, f"ended with status {process.returncode} ({text})")
+
+    def _on_progress(self, message: Message) -> None:
+        step, component = str(message["step"]), str(message["component"])
+        done, total = int(message["done"]), int(message["total"])
+        now = time.monotonic()
+        last = self._progress
+        if last is None or (last.step, last.component) != (step, component) or done < last.done:
+            self._rate_from = (now, done)
+        since, base = self._rate_from
+        rate = (done - base) / (now - since) if now - since > 0.5 else 0.0
+        if now - since > 2 * RATE_WINDOW_SECONDS:
+            self._rate_from = (now - RATE_WINDOW_SECONDS, int(done - rate * RATE_WINDOW_SECONDS))
+        self._progress = Progress(step, component, done, total, rate)
+        for listener in self.listeners:
+            listener.progressed(self._progress)
+        self._publish(self.state, often=True)
+
+    # ------------------------------------------------------------------------------------------------- state, status
+
+    def _first_state(self) -> State:
+        path = self.settings.state("state")
+        try:
+            saved = record.read(path)
+            if saved is not None:
+                return parse_state(saved)
+        except UpdatedError as error:
+            if error.code != "state-corrupt":
+                raise
+            log.error("%s", error)
+            self._report["notes"] = (str(error),)
+            with contextlib.suppress(OSError):
+                record.set_aside(path)
+        return first_state(self._facts(), self.settings.channel, self._chance())
+
+    def _facts(self) -> BootFacts:
+        return read_facts(self.settings, self._disk, self._boot)
+
+    def document(self) -> dict[str, Any]:
+        """The status document."""
+        report = Report(
+            progress=self._progress, expiries=self._report["expiries"], last_install=self._report["last_install"],
+            notes=(*self._report["notes"], *(() if self._storage is None else (str(self._storage),))),
+            health=read_health(self.settings), pid=os.getpid(),
+        )
+        return status_document(self.state, self.settings.policy, report, self.now())
+
+    def _publish(self, before: State, *, often: bool = False) -> None:
+        if often and time.monotonic() - self._written[0] < STATUS_SECONDS:
+            return
+        document = self.document()
+        data = dump({**document, "written_at": ""})
+        if data == self._written[1]:
+            return
+        self._written = (time.monotonic(), data)
+        try:
+            os.makedirs(self.settings.run(), exist_ok=True)
+            durable.write_file(self.settings.run("status.json"), dump(document), mode=0o644)
+            self._mark_reboot()
+        except OSError as error:
+            log.warning("the status file could not be written: %s", error)
+        for listener in self.listeners:
+            listener.state_changed(before, self.state, document)
+
+    def _mark_reboot(self) -> None:
+        """/run/reboot-required is what kured, Debian's tools and Flatcar's operator look for."""
+        path = os.path.join(os.path.dirname(self.settings.run()), "reboot-required")
+        wanted = self.state.phase is Phase.STAGED and self.state.target is not None and self.state.target.armed
+        ours = os.path.exists(self.settings.run("reboot-required"))
+        if wanted and not ours and not os.path.exists(path):
+            durable.write_file(self.settings.run("reboot-required"), b"")
+            durable.write_file(path, b"*** System restart required (updated) ***\n")
+        elif ours and not wanted:
+            durable.remove(path)
+            durable.remove(self.settings.run("reboot-required"))
+
+
+def _root_of_trust(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UpdatedError(
+            "no-root-of-trust", f"the pinned root metadata {path}", str(error),
+            "Put the publisher's root.json into the image (releasectl export-root writes it).",
+        ) from None
+
+
+def _reboot_failed(command: list[str], cause: str) -> UpdatedError:
+    return UpdatedError(
+        "reboot-failed", f"the command {' '.join(command)!r}", cause,
+        "Reboot the machine yourself, or correct [updates] reboot_command.",
+    )

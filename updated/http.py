@@ -1,0 +1,400 @@
+"""A repository on a web server, over HTTP/1.1 (RFC 9110): bounded lengths, a lowest rate, resumption, no surprises.
+
+What is read here is verified elsewhere; this module only sees to it that a bad server or network costs a bounded
+amount of memory and time, and that bytes are never joined at the wrong place.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import random as chance
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from http.cookiejar import DefaultCookiePolicy
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+import requests
+import urllib3.exceptions
+
+from updated.core.errors import UpdatedError
+from updated.directory import DirectorySource, checked_name, too_long
+from updated.ports import Source
+
+DEFAULT_CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+MAX_REDIRECTS = 3
+MAX_PAUSE = 30.0
+_PIECE = 64 * 1024
+_REDIRECTS = (301, 302, 303, 307, 308)
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?:[/?][!-~]*)?")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)", re.ASCII)
+_MEND_NETWORK = "Check the network and the address of the repository; it is tried again by itself."
+_MEND_SERVER = "Look at the log of the web server; it is tried again by itself."
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """How to talk to the server. Times are in seconds, `lowest_rate` in bytes per second over `window_seconds`.
+
+    `retries`: how often in sequence an attempt may bring nothing worth mentioning. `redirect_hosts`: hosts to which a
+    server on https may redirect besides itself. `client_certificate`: a PEM file with certificate and key.
+    """
+
+    connect_timeout: float = 10
+    read_timeout: float = 30
+    lowest_rate: int = 1024
+    window_seconds: float = 30
+    retries: int = 3
+    proxy: str | None = None
+    ca_bundle: str | None = None
+    client_certificate: str | None = None
+    redirect_hosts: tuple[str, ...] = ()
+
+
+def open_source(url: str, settings: HttpSettings) -> Source:
+    """The source for `http(s)://...`, `file:///directory`, or an absolute path.
+
+    Raises `UpdatedError` ("bad-config").
+    """
+    if url.startswith("/"):
+        return DirectorySource(url)
+    for prefix in ("file:///", "file://localhost/"):
+        if url.startswith(prefix):
+            return DirectorySource("/" + unquote(url.removeprefix(prefix)))
+    return HttpSource(url, settings)
+
+
+class _MayPass(Exception):
+    """A fault that may pass by itself, so that another attempt makes sense."""
+
+    def __init__(self, error: UpdatedError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: else the library reads the whole body of a redirect, however long, even if it is to follow none."""
+        return None
+
+
+class HttpSource:
+    """Implements `updated.ports.Source` over the files below `base_url`; usable from several threads.
+
+    Raises `UpdatedError` ("bad-config") when `base_url` or a file that `settings` name can't be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        settings: HttpSettings = HttpSettings(),
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = chance.random,
+    ) -> None:
+        self._base = base_url.rstrip("/") + "/"
+        self._scheme, self._host = _endpoint(self._base)
+        if "?" in base_url or "#" in base_url:
+            raise _bad_address(base_url)
+        self._settings = settings
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._random = random
+        self._session = _Session()
+        # Without this, requests takes proxies, certificates and passwords from the environment and ~/.netrc.
+        self._session.trust_env = False
+        # A cookie would tell a node from others.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.headers.update({
+            "User-Agent": f"updated/{importlib.metadata.version('updated')}",
+            "Accept-Encoding": "identity",
+        })
+        self._session.verify = settings.ca_bundle or DEFAULT_CA_BUNDLE
+        if self._scheme == "https":
+            _require_readable(self._session.verify, "the CA bundle")
+        if settings.client_certificate is not None:
+            _require_readable(settings.client_certificate, "the client certificate")
+        if settings.proxy is not None:
+            self._session.proxies = {"http": settings.proxy, "https": settings.proxy}
+
+    def close(self) -> None:
+        """Closes the connections that are kept for later requests."""
+        self._session.close()
+
+    def read(self, name: str, most: int) -> bytes:
+        """See `Source.read`."""
+        url = self._url(name)
+        failures = 0
+        while True:
+            try:
+                return self._read_once(url, most)
+            except _MayPass as fault:
+                failures = self._pause(failures, fault)
+
+    def stream(self, name: str, start: int, length: int) -> Iterator[bytes]:
+        """See `Source.stream`. Goes on by itself, at the byte where it stopped, when the connection breaks."""
+        url = self._url(name)
+        position, end, failures = start, start + length, 0
+        validator: str | None = None
+        while position < end:
+            begun = position
+            headers = {"Range": f"bytes={position}-{end - 1}"}
+            if validator is not None:
+                headers["If-Range"] = validator
+            try:
+                with self._response(url, headers) as response:
+                    validator = _strong_validator(response.headers) or validator
+                    skip = _bytes_before(response, url, position, end)
+                    for piece in self._pieces(response, url):
+                        fresh = piece[skip:][: end - position]
+                        skip = max(0, skip - len(piece))
+                        if fresh:
+                            position += len(fresh)
+                            yield fresh
+                        if position == end:
+                            return
+                raise _MayPass(_truncated(url, f"it ended after {position} of {end} bytes"))
+            except _MayPass as fault:
+                # Less than the lowest rate would have brought is no progress: a server that drops each connection
+                # after a few bytes could hold us for ever otherwise.
+                if position - begun >= self._settings.lowest_rate * self._settings.window_seconds:
+                    failures = 0
+                failures = self._pause(failures, fault)
+
+    def _read_once(self, url: str, most: int) -> bytes:
+        with self._response(url, {}) as response:
+            if response.status_code != 200:
+                raise _status_error(response, url)
+            data = bytearray()
+            if _content_length(response.headers) > most:
+                raise too_long(url, most)
+            for piece in self._pieces(response, url):
+                data += piece
+                if len(data) > most:
+                    raise too_long(url, most)
+            return bytes(data)
+
+    def _pause(self, failures: int, fault: _MayPass) -> int:
+        if failures >= self._settings.retries:
+            raise fault.error from None
+        self._sleep(min(MAX_PAUSE, 2.0**failures) * (0.5 + self._random() / 2))
+        return failures + 1
+
+    def _url(self, name: str) -> str:
+        return self._base + quote(checked_name(name), safe="/")
+
+    def _response(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        """The answer with status 200 or 206, after redirects; its body is not read yet."""
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._get(url, headers)
+            try:
+                if response.status_code in _REDIRECTS:
+                    url = self._redirected(url, response)
+                    response.close()
+                    continue
+                if response.status_code not in (200, 206):
+                    raise _status_error(response, url)
+                _refuse_encoding(response.headers, url)
+            except BaseException:
+                response.close()
+                raise
+            return response
+        raise UpdatedError(
+            "bad-redirect", _shown(url), f"comes after more than {MAX_REDIRECTS} redirects",
+            "Mend the redirects on the web server, or configure the final address.",
+        )
+
+    def _get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        settings = self._settings
+        # The certificate says who this node is, and only the configured server may know.
+        certificate = settings.client_certificate if _endpoint(url) == (self._scheme, self._host) else None
+        try:
+            return self._session.get(
+                url,
+                headers=dict(headers),
+                stream=True,
+                allow_redirects=False,
+                cert=certificate,
+                timeout=(settings.connect_timeout, settings.read_timeout),
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise _connection_error(url, error) from None
+
+    def _redirected(self, url: str, response: requests.Response) -> str:
+        target = response.headers.get("Location", "")
+        try:
+            target = urljoin(url, target)
+            scheme, host = _endpoint(target)
+        except (ValueError, UpdatedError):
+            scheme, host = "", ""
+        if _PLAIN_URL.fullmatch(target) is None:
+            # Parsers disagree about which host such an address names.
+            scheme = host = ""
+        if self._scheme == "https":
+            allowed = scheme == "https" and host in (self._host, *self._settings.redirect_hosts)
+        else:
+            allowed = scheme in ("http", "https") and host == self._host
+        if not allowed:
+            raise UpdatedError(
+                "bad-redirect", _shown(url), f"redirects to {_shown(target)[:200]}, which is not allowed",
+                "Configure the final address, or name the host among those to which https may redirect.",
+            )
+        return target
+
+    def _pieces(self, response: requests.Response, url: str) -> Iterator[bytes]:
+        """The body of `response` as it comes. Raises `_MayPass` when it breaks off, stalls or drips."""
+        settings = self._settings
+        # Only the time spent waiting for bytes counts, not what the caller does between.
+        waited = 0.0
+        received = 0
+        while True:
+            before = self._monotonic()
+            try:
+                # read() would go on until all that it was asked for is there, however slowly that comes.
+                piece: bytes = response.raw.read1(_PIECE, decode_content=False)
+            except urllib3.exceptions.ReadTimeoutError:
+                raise _MayPass(_too_slow(url, f"sent nothing for {settings.read_timeout:.0f} s")) from None
+            except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+                raise _MayPass(_truncated(url, _reason(error))) from None
+            waited += self._monotonic() - before
+            received += len(piece)
+            if not piece:
+                return
+            if waited >= settings.window_seconds:
+                if received < settings.lowest_rate * waited:
+                    slow = f"sent {received} bytes in {waited:.0f} s, less than {settings.lowest_rate} bytes/s"
+                    raise _MayPass(_too_slow(url, slow))
+                waited, received = 0.0, 0
+            yield piece
+
+
+def _bytes_before(response: requests.Response, url: str, position: int, end: int) -> int:
+    """How many bytes of the body of `response` come before `position`."""
+    if response.status_code == 200:
+        return position
+    given = response.headers.get("Content-Range", "")
+    match = _CONTENT_RANGE.fullmatch(given)
+    if match is None or int(match[1]) != position or not position <= int(match[2]) < end:
+        raise UpdatedError(
+            "http-status", _shown(url),
+            f"answered with the range {given[:80]!r} where bytes {position}-{end - 1} were asked for",
+            "Mend the web server or the cache before it.",
+        )
+    return 0
+
+
+def _strong_validator(headers: Mapping[str, str]) -> str | None:
+    """The entity tag, when it vouches for each byte (RFC 9110, 8.8.3)."""
+    tag = headers.get("ETag", "")
+    return tag if len(tag) >= 2 and tag[0] == tag[-1] == '"' else None
+
+
+def _content_length(headers: Mapping[str, str]) -> int:
+    text = headers.get("Content-Length", "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
+def _refuse_encoding(headers: Mapping[str, str], url: str) -> None:
+    content = headers.get("Content-Encoding", "identity").strip().lower()
+    transfer = headers.get("Transfer-Encoding", "chunked").strip().lower()
+    if content not in ("", "identity") or transfer != "chunked":
+        raise UpdatedError(
+            "encoded", _shown(url), f"came encoded ({content}, {transfer}) though that was not asked for",
+            "Switch compression off for this path on the web server.",
+        )
+
+
+def _status_error(response: requests.Response, url: str) -> Exception:
+    status = response.status_code
+    if status in (403, 404):
+        return UpdatedError(
+            "not-found", _shown(url), f"is not there (HTTP status {status})",
+            "Check the address of the repository; the publisher must see to it that it is complete.",
+        )
+    error = UpdatedError("http-status", _shown(url), f"was answered with HTTP status {status}", _MEND_SERVER)
+    return _MayPass(error) if status == 429 or status >= 500 else error
+
+
+def _truncated(url: str, reason: str) -> UpdatedError:
+    return UpdatedError("truncated", _shown(url), f"did not come whole: {reason}", _MEND_NETWORK)
+
+
+def _too_slow(url: str, cause: str) -> UpdatedError:
+    return UpdatedError("too-slow", _shown(url), cause, _MEND_NETWORK)
+
+
+def _connection_error(url: str, error: BaseException) -> Exception:
+    problem = _certificate_problem(error)
+    if problem is not None:
+        return UpdatedError(
+            "unreachable", _shown(url), f"the server's certificate is not accepted: {problem}",
+            "Check the server's certificate, the configured CA bundle and the clock.",
+        )
+    if isinstance(error, requests.exceptions.ReadTimeout):
+        return _MayPass(_too_slow(url, "sent no answer in time"))
+    return _MayPass(UpdatedError("unreachable", _shown(url), f"no answer: {_reason(error)}", _MEND_NETWORK))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what lies below it; requests and urllib3 nest the cause in `args` and `reason`."""
+    pending: list[object] = [error]
+    for _ in range(20):
+        if not pending:
+            return
+        each = pending.pop(0)
+        if isinstance(each, BaseException):
+            yield each
+            pending += [getattr(each, "reason", None), *each.args, each.__cause__, each.__context__]
+
+
+def _certificate_problem(error: BaseException) -> str | None:
+    for each in _causes(error):
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return each.verify_message
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost words about `error`: system errors say it best."""
+    words = str(error)
+    for each in _causes(error):
+        if isinstance(each, OSError) and each.strerror:
+            words = each.strerror
+    return words[:300] or type(error).__name__
+
+
+def _endpoint(url: str) -> tuple[str, str]:
+    """Scheme and host name of a URL of a web server. Raises `UpdatedError` ("bad-config")."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        if parts.scheme in ("http", "https") and host and parts.port != 0:
+            return parts.scheme, host
+    except ValueError:
+        pass
+    raise _bad_address(url)
+
+
+def _bad_address(url: str) -> UpdatedError:
+    return UpdatedError(
+        "bad-config", f"the address {_shown(url)[:200]!r}", "is not one of a repository",
+        "Give a URL such as https://updates.example.org/repository, or an absolute path.",
+    )
+
+
+def _shown(url: str) -> str:
+    """`url` without a password in it."""
+    return re.sub(r"^(\w+://)[^/@]*@", r"\1", url)
+
+
+def _require_readable(path: str, what: str) -> None:
+    if not os.access(path, os.R_OK):
+        raise UpdatedError(
+            "bad-config", f"{what} {path}", "is missing or can't be read",
+            "Install the package ca-certificates, or name a readable PEM file in the configuration.",
+        )

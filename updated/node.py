@@ -1,0 +1,110 @@
+"""The facts of this boot, read from the machine: slot, version, boot id, boot reference, verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from bootctl.backend import Backend, open_backend
+from bootctl.errors import BootError
+from bootctl.settings import below
+from updated.config import Settings
+from updated.core.errors import UpdatedError
+from updated.core.state import BootFacts, Verdict
+from updated.disk import Disk, boot_error
+
+MAX_VERDICT_LENGTH = 4_000_000
+
+
+def open_boot(settings: Settings) -> Backend:
+    """The boot reference of the node. Raises `UpdatedError` ("boot-reference")."""
+    try:
+        return open_backend(settings.boot)
+    except BootError as error:
+        raise boot_error(error) from None
+
+
+def read_facts(settings: Settings, disk: Disk, boot: Backend) -> BootFacts:
+    """What is true now. Raises `UpdatedError` when the boot reference or the running slot can't be told."""
+    try:
+        view = boot.read()
+    except BootError as error:
+        raise boot_error(error) from None
+    slot = disk.running_slot()
+    if slot not in view.names:
+        raise UpdatedError(
+            "slot-running", f"slot {slot}", "runs, and is not in the boot reference", "See 'python3 -m bootctl show'."
+        )
+    return BootFacts(slot, os_version(settings.root), boot_id(settings.root), view, read_rejection(settings))
+
+
+def os_version(root: str) -> str:
+    """IMAGE_VERSION, or else VERSION_ID, of os-release(5) below `root`. Raises `UpdatedError` ("bad-config")."""
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        text = _text(below(root, path))
+        values = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+        version = values.get("IMAGE_VERSION") or values.get("VERSION_ID")
+        if version:
+            return version.strip("\"'")
+    raise UpdatedError(
+        "bad-config", below(root, "/etc/os-release"), "does not say which version runs",
+        "Put IMAGE_VERSION=... into the os-release file of the image.",
+    )
+
+
+def boot_id(root: str) -> str:
+    """The id that the kernel draws at each boot (random(4))."""
+    return _text(below(root, "/proc/sys/kernel/random/boot_id")).strip()
+
+
+def build_time(root: str) -> int:
+    """When the running image was built, in seconds since the epoch: the clock can't be earlier.
+
+    The modification time of /usr/lib/clock-epoch, which systemd reads for the same purpose, or else of os-release.
+    """
+    for path in ("/usr/lib/clock-epoch", "/usr/lib/os-release"):
+        try:
+            return int(os.stat(below(root, path)).st_mtime)
+        except OSError:
+            continue
+    return 0
+
+
+def read_rejection(settings: Settings) -> Verdict | None:
+    """The last slot that health rejected; None without one, or when its file is damaged (it is history, not truth)."""
+    text = _text(settings.state("health", "rejected.json"))
+    try:
+        value = json.loads(text)
+        reason = value["reason"]
+        slot, version, boot, said = (value[key] for key in ("slot", "version", "boot_id", "verdict"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not all(isinstance(each, str) for each in (slot, version, boot, said)) or not isinstance(reason, str | None):
+        return None
+    return Verdict(slot, version, boot, said, reason)
+
+
+def read_health(settings: Settings) -> dict[str, Any] | None:
+    """The last verdict with its checks, for people and metrics; None when there is none or it is damaged."""
+    try:
+        value = json.loads(_text(settings.state("health", "verdict.json")))
+        checks = [
+            {
+                "name": str(check["name"]), "kind": str(check["kind"]), "result": str(check["result"]),
+                "duration_seconds": float(check["duration_seconds"]), "output": str(check["output"])[-400:],
+            }
+            for check in value["checks"]
+        ]
+        kept = {key: value[key] for key in ("slot", "version", "verdict", "reason", "finished")}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return {**kept, "checks": checks}
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(MAX_VERDICT_LENGTH)
+    except OSError:
+        return ""

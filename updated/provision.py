@@ -1,0 +1,159 @@
+"""Lays out a disk for two slots with libparted; the only module that imports parted.
+
+libparted 3.5 can set neither type GUIDs nor the attribute bits of the boot reference: `bootctl.gpt` adds those, and
+what the disk then holds is read by both and compared.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import parted
+
+from bootctl import durable, gpt, model
+from bootctl.gptprio import GptPrio
+from bootctl.model import BootView, SlotState
+from updated.core.errors import UpdatedError
+from updated.readback import READ_LENGTH
+from updated.record import storage_error
+from updated.region import Region
+
+MEBIBYTE = 1024 * 1024
+# What gptprio.next of Flatcar's GRUB looks for.
+SLOT_TYPE = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
+ESP_SIZE = 64 * MEBIBYTE
+# The first and the last mebibyte are left to the partition table and its backup.
+MARGIN = MEBIBYTE
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Sizes in bytes; each becomes a multiple of a mebibyte."""
+
+    slot_size: int
+    state_size: int
+
+    def partitions(self) -> list[tuple[str, int]]:
+        """Name and size of each partition, in their order on the disk."""
+        slots = [("rootfs-a", self.slot_size), ("rootfs-b", self.slot_size)]
+        return [("esp", ESP_SIZE), *slots, ("state", self.state_size)]
+
+    def disk_size(self) -> int:
+        """The size of a disk image that holds it."""
+        return 2 * MARGIN + sum(_rounded(size) for _, size in self.partitions())
+
+
+def _rounded(size: int) -> int:
+    return -(-size // MEBIBYTE) * MEBIBYTE
+
+
+def provision(path: str, layout: Layout, *, force: bool = False) -> None:
+    """Makes a partition table on the block device or image file `path`; an image is created, sparse.
+
+    Raises `UpdatedError`: "bad-request" when it has one already (and not `force`) or is too small, "disk-error".
+    """
+    try:
+        if not os.path.exists(path):
+            with open(path, "xb") as file:
+                file.truncate(layout.disk_size())
+        elif not force and _has_table(path):
+            raise UpdatedError(
+                "bad-request", f"the disk {path}", "has a partition table already",
+                "Name another disk, or repeat with --force: all that is on it is lost then.",
+            )
+        _lay_out(path, layout)
+        _set_types(path)
+        _cross_check(path)
+    except OSError as error:
+        raise storage_error(f"the disk {path}", error) from None
+
+
+def install_image(path: str, image: str) -> None:
+    """Writes the file `image` into slot a of the disk `path`, durably, and then confirms slot a.
+
+    Raises `UpdatedError`: "bad-request" when it does not fit, "disk-error".
+    """
+    disk = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        table = gpt.read_table(disk)
+        partition = table.partition("rootfs-a")
+        size = os.stat(image).st_size
+        if size > partition.size(table.sector_size):
+            raise UpdatedError(
+                "bad-request", f"the image {image}",
+                f"has {size} bytes, and the slot holds {partition.size(table.sector_size)}",
+                "Make a smaller image or larger slots.",
+            )
+        with open(image, "rb") as file:
+            region = Region(disk, partition.offset(table.sector_size), partition.size(table.sector_size))
+            start = 0
+            while data := file.read(READ_LENGTH):
+                region.write(start, memoryview(data))
+                start += len(data)
+        durable.sync_fd(disk)
+    except OSError as error:
+        raise storage_error(f"the disk {path}", error) from None
+    finally:
+        os.close(disk)
+    boot = GptPrio(path)
+    boot.commit(model.confirm(BootView((("a", SlotState()), ("b", SlotState()))), "a"))
+
+
+def _has_table(path: str) -> bool:
+    try:
+        parted.newDisk(parted.getDevice(path))
+    except parted.DiskException:
+        return False
+    return True
+
+
+def _lay_out(path: str, layout: Layout) -> None:
+    try:
+        device = parted.getDevice(path)
+        disk = parted.freshDisk(device, "gpt")
+        start = MARGIN // device.sectorSize
+        for name, size in layout.partitions():
+            length = _rounded(size) // device.sectorSize
+            geometry = parted.Geometry(device=device, start=start, length=length)
+            partition = parted.Partition(disk=disk, type=parted.PARTITION_NORMAL, geometry=geometry)
+            disk.addPartition(partition=partition, constraint=parted.Constraint(exactGeom=geometry))
+            partition.name = name
+            if name == "esp":
+                partition.setFlag(parted.PARTITION_BOOT)  # on a GPT this makes it the EFI system partition
+            start += length
+        disk.commitToDevice()
+    except (parted.PartitionException, parted.DiskException, parted.IOException, ValueError) as error:
+        raise UpdatedError(
+            "bad-request", f"the disk {path}", f"can not be laid out: {error}", "Give a larger disk or smaller sizes."
+        ) from None
+
+
+def _set_types(path: str) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        table = gpt.read_table(fd)
+        for partition in gpt.slot_partitions(table).values():
+            table = table.with_type(partition.number, SLOT_TYPE)
+        gpt.write_table(fd, table)
+    finally:
+        os.close(fd)
+
+
+def _cross_check(path: str) -> None:
+    """Both readers must see the same names at the same places."""
+    seen = parted.newDisk(parted.getDevice(path))
+    theirs = [(part.name, part.geometry.start, part.geometry.end) for part in seen.partitions]
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        table = gpt.read_table(fd)
+    finally:
+        os.close(fd)
+    ours = [(part.name, part.first_lba, part.last_lba) for part in table.partitions]
+    if ours != theirs or table.damage:
+        raise UpdatedError(
+            "disk-error", f"the partition table of {path}", f"reads as {ours} and as {theirs}",
+            "Look at the kernel log for disk errors.",
+        )
+
+

@@ -1,0 +1,133 @@
+"""A new repository: its roles, their keys and how long their signatures last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tuf.api.metadata import (  # type: ignore[attr-defined]
+    DelegatedRole,
+    Delegations,
+    Key,
+    Metadata,
+    MetaFile,
+    Role,
+    Root,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
+
+from bootctl import durable
+from updated.core.errors import UpdatedError
+from updated.core.release import Channel, channel_target, is_name
+from updated.publish.keys import KeyFolder
+from updated.publish.repository import (
+    LIFETIME,
+    RELEASES,
+    TOP_ROLES,
+    Publication,
+    Repository,
+    Roles,
+    expiry,
+    key_names,
+)
+
+ROOT_KEYS: Final = 3
+ROOT_THRESHOLD: Final = 2
+DAYS: Final[Mapping[str, int]] = {"root": 730, "targets": 365, "snapshot": 14, "timestamp": 3, RELEASES: 365}
+"""How long a signature of each role lasts, in days."""
+CHANNEL_DAYS: Final = 90
+_FOLDERS: Final = ("blobs", "targets/channels", "targets/releases", "targets", "metadata", "")
+
+
+def initialize(
+    path: str, keys: KeyFolder, channels: Sequence[str], *, days: Mapping[str, int], now: float
+) -> Repository:
+    """Makes a repository with empty channels in the folder `path`, and all its keys.
+
+    `days` overrides how long signatures last, by role. `now` is in seconds since the epoch. Raises `UpdatedError`
+    ("bad-repository", "bad-key", "bad-request") and OSError.
+    """
+    _check_channels(channels)
+    lifetimes = dict(DAYS) | dict.fromkeys(channels, CHANNEL_DAYS)
+    for role, number in days.items():
+        if role not in lifetimes or not 1 <= number <= 36500:
+            raise UpdatedError(
+                "bad-request", f"the lifetime {role}={number}", "is not for one of its roles, or not 1 to 36500",
+                f"The roles are {', '.join(lifetimes)}.",
+            )  # fmt: skip
+    lifetimes |= days
+    if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
+        raise UpdatedError("bad-repository", f"the folder {path}", "is not empty", "Name a new or an empty folder.")
+    names = {role: key_names(role, ROOT_KEYS) for role in lifetimes}
+    keys.refuse_existing(name for each in names.values() for name in each)
+    publics = {role: {(key := keys.generate(name).public_key).keyid: key for name in names[role]} for role in names}
+    for folder in _FOLDERS:
+        os.makedirs(os.path.join(path, folder), exist_ok=True)
+    roles = _first_roles(lifetimes, publics, now)
+    publication = Publication(path, roles, keys, now, tuple(lifetimes))
+    for channel in channels:
+        publication.put(channel, channel_target(channel), Channel(channel).format())
+    for role in (*channels, RELEASES, "targets", "root"):
+        publication.sign(role, first=True)
+    publication.commit(first=True)
+    for folder in _FOLDERS:
+        durable.sync_directory(os.path.join(path, folder))
+    return Repository(path)
+
+
+def _check_channels(channels: Sequence[str]) -> None:
+    reserved = {*TOP_ROLES, RELEASES, *key_names("root", ROOT_KEYS)}
+    for name in channels:
+        if not is_name(name) or name in reserved or channels.count(name) > 1:
+            raise UpdatedError(
+                "bad-request", f"the channel {name!r}", "is there twice, or can't be the name of a channel",
+                "Begin with a lower-case letter, go on with letters, digits, hyphens and underscores, at most 32, "
+                "and don't use the name of another role.",
+            )  # fmt: skip
+    if not channels:
+        raise UpdatedError("bad-request", "the channels", "are none", "Name at least one.")
+
+
+def _first_roles(lifetimes: Mapping[str, int], publics: Mapping[str, Mapping[str, Key]], now: float) -> Roles:
+    def lasting(role: str) -> dict[str, int]:
+        return {LIFETIME: lifetimes[role]}
+
+    thresholds = dict.fromkeys(lifetimes, 1) | {"root": ROOT_THRESHOLD}
+    delegated = [role for role in lifetimes if role not in TOP_ROLES]
+    root = Root(
+        version=1, expires=expiry(now, lifetimes["root"]), unrecognized_fields=lasting("root"),
+        keys={keyid: key for role in TOP_ROLES for keyid, key in publics[role].items()},
+        roles={role: Role(list(publics[role]), thresholds[role]) for role in TOP_ROLES},
+        consistent_snapshot=True,
+    )  # fmt: skip
+    delegations = Delegations(
+        keys={keyid: key for role in delegated for keyid, key in publics[role].items()},
+        roles={
+            role: DelegatedRole(
+                role, list(publics[role]), thresholds[role], terminating=True,
+                paths=["releases/*"] if role == RELEASES else [channel_target(role)],
+            )
+            for role in delegated
+        },
+    )  # fmt: skip
+    return Roles(
+        root=Metadata(root),
+        timestamp=Metadata(
+            Timestamp(expires=expiry(now, lifetimes["timestamp"]), snapshot_meta=MetaFile(1),
+                      unrecognized_fields=lasting("timestamp"))
+        ),
+        snapshot=Metadata(
+            Snapshot(expires=expiry(now, lifetimes["snapshot"]), meta={}, unrecognized_fields=lasting("snapshot"))
+        ),
+        targets=Metadata(
+            Targets(expires=expiry(now, lifetimes["targets"]), delegations=delegations,
+                    unrecognized_fields=lasting("targets"))
+        ),
+        delegated={
+            role: Metadata(Targets(expires=expiry(now, lifetimes[role]), unrecognized_fields=lasting(role)))
+            for role in delegated
+        },
+    )  # fmt: skip

@@ -1,0 +1,288 @@
+"""What a publisher does to a repository: add releases, ship them in channels, recall them, keep signatures fresh."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from bootctl import durable
+from updated.core.errors import UpdatedError
+from updated.core.release import (
+    Blob,
+    Channel,
+    ChannelEntry,
+    Component,
+    Recall,
+    Release,
+    Rollout,
+    channel_target,
+    is_name,
+    release_target,
+)
+from updated.core.version import Version
+from updated.publish import blob
+from updated.publish.keys import KeyFolder
+from updated.publish.repository import (
+    LIFETIME,
+    RELEASES,
+    Publication,
+    Repository,
+    available_signers,
+)
+
+RENEWAL_SHARE: Final = 1 / 3
+"""`refresh` renews a role when less than this share of its lifetime is left."""
+_READ_LENGTH: Final = 1024 * 1024
+_UNFINISHED: Final = ".unfinished-"
+
+Progress = Callable[[str, int, int], None]
+"""Is told a component, how many bytes of its image are done, and how many there are."""
+
+
+def add(
+    repository: Repository,
+    keys: KeyFolder,
+    draft: Release,
+    images: Mapping[str, str],
+    *,
+    now: float,
+    level: int = blob.LEVEL,
+    progress: Progress = lambda component, done, size: None,
+) -> bool:
+    """Publishes `draft`, a release without components, with the image files `images` by component.
+
+    Returns whether anything was new. Raises `UpdatedError` ("bad-image", "bad-request", "bad-key", ...) and OSError.
+    """
+    publication = Publication(repository.path, repository.roles, keys, now, (RELEASES,))
+    known = [repository.release(version)[0] for version in repository.versions]
+    found = {name: _identify(name, image) for name, image in images.items()}
+    # What nodes would refuse is found before hours are spent on compressing.
+    unpacked = replace(draft, components={name: _unpacked(size, digest) for name, (size, digest) in found.items()})
+    _check(Release.parse, unpacked.format(), f"release {draft.version}")
+    if _is_published(known, unpacked):
+        return False
+    _sweep(repository)
+    components = {}
+    for name, (size, digest) in found.items():
+        same = _published_component(repository, known, size, digest)
+        if same is None:
+            same = _store(repository, images[name], level, partial(_told, progress, name, size))
+            if (same.size, same.sha256) != (size, digest):
+                raise UpdatedError(
+                    "bad-image", f"the image {images[name]}", "changed while it was read",
+                    "Publish it when it is finished.",
+                )  # fmt: skip
+        components[name] = same
+    release = replace(draft, components=components)
+    publication.put(RELEASES, release_target(release.version.text), release.format())
+    publication.sign(RELEASES)
+    publication.commit()
+    return True
+
+
+def _told(progress: Progress, component: str, size: int, done: int) -> None:
+    progress(component, done, size)
+
+
+def _identify(component: str, image: str) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of an image file."""
+    if not is_name(component):
+        raise UpdatedError(
+            "bad-request", f"the component {component!r}", "is not a name",
+            "Use a lower-case letter, then letters, digits, hyphens and underscores; at most 32 in all.",
+        )  # fmt: skip
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with open(image, "rb") as file:
+            while piece := file.read(_READ_LENGTH):
+                digest.update(piece)
+                size += len(piece)
+    except OSError as error:
+        raise UpdatedError(
+            "bad-image", f"the image {image}", error.strerror or str(error), "Name an image file that can be read."
+        ) from None
+    if not size:
+        raise UpdatedError("bad-image", f"the image {image}", "is empty", "Name a finished image.")
+    return size, digest.hexdigest()
+
+
+def _unpacked(size: int, digest: str) -> Component:
+    unknown = Blob("0" * 64, 0)
+    return Component(size, digest, unknown, unknown)
+
+
+def _check(parse: Callable[[bytes], object], data: bytes, what: str) -> None:
+    """Refuses what nodes would refuse."""
+    try:
+        parse(data)
+    except UpdatedError as error:
+        raise UpdatedError("bad-request", what, error.cause, "Change what was asked for.") from None
+
+
+def _is_published(known: Sequence[Release], release: Release) -> bool:
+    """Whether the very release is there already. Raises `UpdatedError` when another one has its version."""
+    for other in known:
+        if other.version == release.version:
+            if _essence(other) == _essence(release):
+                return True
+            raise UpdatedError(
+                "bad-request", f"release {release.version}", "is published already, with other content",
+                "A published release never changes; give the new one a new version.",
+            )  # fmt: skip
+    return False
+
+
+def _essence(release: Release) -> object:
+    images = {name: (component.size, component.sha256) for name, component in release.components.items()}
+    return release.version.text, release.compatible, release.notes, images
+
+
+def _published_component(repository: Repository, known: Sequence[Release], size: int, digest: str) -> Component | None:
+    """The component that some release has for the same image, if its files are there."""
+    for release in known:
+        for component in release.components.values():
+            if (component.size, component.sha256) == (size, digest) and all(
+                _has(repository, part) for part in (component.index, component.blob)
+            ):
+                return component
+    return None
+
+
+def _has(repository: Repository, part: Blob) -> bool:
+    try:
+        return os.path.getsize(repository.file("blobs", part.sha256)) == part.length
+    except FileNotFoundError:
+        return False
+
+
+def _sweep(repository: Repository) -> None:
+    """Removes what an `add` that was killed left behind."""
+    for path in glob.glob(os.path.join(glob.escape(repository.file("blobs")), f"{_UNFINISHED}*")):
+        os.unlink(path)
+
+
+def _store(repository: Repository, image: str, level: int, progress: blob.Progress) -> Component:
+    """Puts index and blob of `image` into the repository."""
+    fd, path = tempfile.mkstemp(prefix=_UNFINISHED, dir=repository.file("blobs"))
+    try:
+        with open(fd, "wb") as file, open(image, "rb") as source:
+            component, index = blob.build(source, file, level=level, progress=progress)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            durable.sync_fd(file.fileno())
+        if not _has(repository, component.blob):
+            durable.rename(path, repository.file("blobs", component.blob.sha256))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    if not _has(repository, component.index):
+        durable.write_file(repository.file("blobs", component.index.sha256), index)
+    return component
+
+
+@dataclass(frozen=True, slots=True)
+class Shipping:
+    """How a channel ships a release. `hours` is how long the rollout takes until every node may take it."""
+
+    hours: float = 0
+    barrier: bool = False
+    minimum: Version | None = None
+
+
+def promote(
+    repository: Repository, keys: KeyFolder, channel: str, version: str, shipping: Shipping, *, now: float
+) -> None:
+    """Ships a release in a channel from now on; a release that is there gets the new rollout.
+
+    Raises `UpdatedError` ("unknown-channel", "bad-request", "bad-key", ...) and OSError.
+    """
+    manifest = repository.channel(channel)
+    found = _published_version(repository, version)
+    old = _entry(manifest, found)
+    if old is not None and old.recalled is not None:
+        raise UpdatedError(
+            "bad-request", f"release {found} in channel {channel}", f"was recalled ({old.recalled.reason})",
+            "Nodes have left it; publish what follows as a new version.",
+        )  # fmt: skip
+    rollout = Rollout(int(now), round(shipping.hours * 3600)) if shipping.hours else None
+    entry = ChannelEntry(
+        version=found, manifest=repository.release(found.text)[1], rollout=rollout, barrier=shipping.barrier,
+        minimum=shipping.minimum,
+    )  # fmt: skip
+    _ship(repository, keys, manifest.with_entry(entry), now)
+
+
+def recall(repository: Repository, keys: KeyFolder, channel: str, version: str, reason: str, *, now: float) -> None:
+    """Orders the nodes of a channel to leave a release. Raises as `promote`."""
+    manifest = repository.channel(channel)
+    entry = _entry(manifest, Version(version))
+    if entry is None:
+        raise UpdatedError(
+            "bad-request", f"release {version}", f"is not in channel {channel}",
+            "Look at `releasectl status` for what each channel ships.",
+        )  # fmt: skip
+    if not reason.strip():
+        raise UpdatedError("bad-request", "the reason", "is empty", "Say why, for the people who read it on the nodes.")
+    _ship(repository, keys, manifest.with_entry(replace(entry, recalled=Recall(reason))), now)
+
+
+def _published_version(repository: Repository, version: str) -> Version:
+    wanted = Version(version)
+    for text in repository.versions:
+        if Version(text) == wanted:
+            return Version(text)
+    raise UpdatedError(
+        "bad-request", f"release {version}", "is not in the repository", "Publish it first, with `releasectl add`."
+    )
+
+
+def _entry(manifest: Channel, version: Version) -> ChannelEntry | None:
+    return next((entry for entry in manifest.entries if entry.version == version), None)
+
+
+def _ship(repository: Repository, keys: KeyFolder, manifest: Channel, now: float) -> None:
+    data = manifest.format()
+    _check(Channel.parse, data, f"channel {manifest.name}")
+    publication = Publication(repository.path, repository.roles, keys, now, (manifest.name,))
+    publication.put(manifest.name, channel_target(manifest.name), data)
+    publication.sign(manifest.name)
+    publication.commit()
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What `refresh` signed anew, and which roles are about to expire though their keys are not there."""
+
+    renewed: tuple[str, ...]
+    neglected: tuple[str, ...]
+
+
+def refresh(repository: Repository, keys: KeyFolder, *, now: float) -> Renewal:
+    """Signs snapshot and timestamp anew, and each role that is close to its expiry and whose keys are there.
+
+    Raises `UpdatedError` ("bad-key") and OSError.
+    """
+    roles = repository.roles
+    due = [role for role in roles.all() if role not in ("snapshot", "timestamp") and is_due(repository, role, now)]
+    able = [role for role in due if len(available_signers(roles, role, keys)) >= roles.threshold(role)]
+    publication = Publication(repository.path, roles, keys, now, tuple(able))
+    for role in able:
+        publication.sign(role)
+    publication.commit()
+    return Renewal((*able, "snapshot", "timestamp"), tuple(role for role in due if role not in able))
+
+
+def is_due(repository: Repository, role: str, now: float) -> bool:
+    """Whether less than `RENEWAL_SHARE` of the lifetime of `role` is left."""
+    signed = repository.roles.all()[role].signed
+    lifetime: int = signed.unrecognized_fields[LIFETIME]
+    left: float = signed.expires.timestamp() - now
+    return left < lifetime * 86400 * RENEWAL_SHARE

@@ -1,0 +1,46 @@
+"""The child that says yes or no: verifies the metadata again from disk, reads the slot back, and compares.
+
+It has no network code. It trusts only the pinned root and its own store, and nothing that `fetch` said.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from updated.core.errors import UpdatedError
+from updated.directory import DirectorySource
+from updated.readback import digest
+from updated.task import ProgressReport, Task, run
+from updated.trust import Clock, Trust
+from updated.verified import check_target
+
+
+def seal(task: Task) -> Mapping[str, Any]:
+    """Succeeds only when each region holds, byte for byte, what is signed for the target. Raises `UpdatedError`."""
+    if task.target is None:
+        raise UpdatedError("internal", "the task", "names no release", "Report it.")
+    source = DirectorySource(task.export)
+    trust = Trust(source, task.store, task.root_of_trust.encode(), Clock(task.system_time, task.built))
+    if task.confirmed:
+        trust.raise_release_floor(task.running)
+    trust.refresh()
+    release = check_target(trust, task, task.target)
+    for name, component in release.components.items():
+        found = digest(task.regions[name], component.size, ProgressReport(name))
+        if found != component.sha256:
+            raise UpdatedError(
+                "slot-differs", f"component {name} in slot {task.target.slot}",
+                f"has the SHA-256 {found[:16]}… where {component.sha256[:16]}… is signed",
+                "It is not booted; the next try compares and mends it. If it stays so, the disk is failing.",
+            )
+    return {"notes": list(trust.notes)}
+
+
+def main(arguments: list[str]) -> int:
+    """`updated seal`, with the task on stdin."""
+    if arguments:
+        sys.stderr.write("usage: updated seal  (the daemon starts it, with the task on stdin)\n")
+        return 2
+    return run(seal)

@@ -1,0 +1,125 @@
+"""What the daemon tells its children, and what they answer: JSON on stdin, JSON lines on stdout.
+
+A child is told all that it needs; it reads no configuration and opens no device. It may be killed at any instant.
+
+Lines of an answer: `{"type": "progress", "step", "component", "done", "total"}` (bytes), then one of
+`{"type": "result", ...}` and `{"type": "error", "error": {code, what, cause, mend}}`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from updated.core.errors import UpdatedError
+from updated.core.state import Target
+from updated.region import Region
+
+PROGRESS_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach the repository. `lowest_rate` in bytes per second."""
+
+    url: str
+    ca_bundle: str = ""
+    client_certificate: str = ""
+    proxy: str = ""
+    lowest_rate: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The work of one child.
+
+    `store` is the child's own folder for trusted metadata; `export` is where fetch leaves what it verified, and where
+    seal verifies it again. `system_time` and `built` are in seconds since the epoch. `regions` are open descriptors of
+    the passive slot, `sizes` the bytes that each of its components can hold. `confirmed`: the running slot is.
+    """
+
+    store: str
+    export: str
+    root_of_trust: str
+    system_time: float
+    built: int
+    channel: str
+    running: str
+    confirmed: bool
+    compatible: str
+    seed: float = 0.0
+    any_wave: bool = False
+    denied: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    connection: Connection | None = None
+    target: Target | None = None
+    regions: Mapping[str, Region] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """The task as one JSON document."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Task:
+        """The task in `data`, which the daemon wrote."""
+        value: dict[str, Any] = json.loads(data)
+        value["denied"] = tuple(value["denied"])
+        value["connection"] = value["connection"] and Connection(**value["connection"])
+        value["target"] = value["target"] and Target(**value["target"])
+        value["regions"] = {name: Region(**region) for name, region in value["regions"].items()}
+        return cls(**value)
+
+
+def report(message: Mapping[str, Any]) -> None:
+    """Writes one line of the answer."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+class ProgressReport:
+    """Reports progress of a component at most every `PROGRESS_SECONDS`, and always the end of a step."""
+
+    def __init__(self, component: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._component = component
+        self._monotonic = monotonic
+        self._last = float("-inf")
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        now = self._monotonic()
+        if done < total and now - self._last < PROGRESS_SECONDS:
+            return
+        self._last = now
+        report({"type": "progress", "step": step, "component": self._component, "done": done, "total": total})
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_the_daemon() -> None:
+    """prctl(2): a daemon that is killed must not leave a writer behind, which the next one would not know of."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def run(work: Callable[[Task], Mapping[str, Any]]) -> int:
+    """Reads the task from stdin, does `work`, and reports its result or error. The exit status is 0 or 1."""
+    _die_with_the_daemon()
+    try:
+        result = work(Task.from_json(sys.stdin.buffer.read()))
+    except UpdatedError as error:
+        report({"type": "error", "error": error.to_json()})
+        return 1
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        unexpected = UpdatedError("internal", "the child process", text, "Report it, with the log.")
+        report({"type": "error", "error": unexpected.to_json()})
+        return 1
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    report({"type": "result", "peak_memory_bytes": peak, **result})
+    return 0

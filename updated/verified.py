@@ -1,0 +1,114 @@
+"""From signed metadata to the release that a node may take: the same steps in fetch and, again, in seal."""
+
+from __future__ import annotations
+
+import hashlib
+
+from updated.core.errors import UpdatedError
+from updated.core.release import (
+    MAX_MANIFEST_LENGTH,
+    Channel,
+    ChannelEntry,
+    Release,
+    channel_target,
+    is_name,
+    release_target,
+)
+from updated.core.selection import Choice, choose
+from updated.core.state import Target
+from updated.core.version import Version
+from updated.task import Task
+from updated.trust import Trust
+
+
+def read_channel(trust: Trust, name: str) -> Channel:
+    """The signed manifest of channel `name`. Raises `UpdatedError` ("unknown-channel" when there is none)."""
+    unknown = UpdatedError(
+        "unknown-channel", f"channel {name}", "is not in the repository",
+        "Choose another one with 'updatectl channel NAME'.",
+    )
+    if not is_name(name):
+        raise unknown
+    try:
+        data = trust.target(channel_target(name), MAX_MANIFEST_LENGTH)
+    except UpdatedError as error:
+        if error.code == "no-such-target":
+            raise unknown from None
+        raise
+    channel = Channel.parse(data)
+    if channel.name != name:
+        raise UpdatedError(
+            "manifest-invalid", f"the manifest of channel {name}", f"says that it is of channel {channel.name}",
+            "The publisher must publish it again.",
+        )
+    return channel
+
+
+def choose_release(trust: Trust, task: Task) -> Choice:
+    """What the channel has for this node now."""
+    floor = trust.release_floor
+    return choose(
+        read_channel(trust, task.channel), Version(task.running), denied=task.denied,
+        floor=None if floor is None else Version(floor), seed=task.seed, now=trust.reference_time,
+        any_wave=task.any_wave,
+    )
+
+
+def check_target(trust: Trust, task: Task, target: Target) -> Release:
+    """The release manifest of `target`, after every rule that a release must pass before it may be written or booted.
+
+    The channel must still ship it, it must not be recalled or below the floor, it must be made for this machine, and
+    each of its images must fit. Raises `UpdatedError` otherwise.
+    """
+    channel = read_channel(trust, task.channel)
+    entry = next((each for each in channel.entries if each.manifest == target.manifest), None)
+    if entry is None or entry.version != Version(target.version) or entry.recalled is not None:
+        raise UpdatedError(
+            "no-such-target", f"release {target.version}", f"is not shipped by channel {task.channel} any more",
+            "The next check finds what is.",
+        )
+    floor = trust.release_floor
+    if floor is not None and entry.version < Version(floor):
+        raise UpdatedError(
+            "release-too-old", f"release {target.version}", f"is below {floor}, which ran on this node before",
+            "The publisher must publish the old content under a new version.",
+        )
+    return read_release(trust, entry, task)
+
+
+def read_release(trust: Trust, entry: ChannelEntry, task: Task) -> Release:
+    """The release manifest that `entry` pins, if it suits this machine.
+
+    Raises `UpdatedError`: "wrong-digest", "incompatible", "slot-missing", "image-too-large".
+    """
+    data = trust.target(release_target(entry.version.text), MAX_MANIFEST_LENGTH)
+    if hashlib.sha256(data).hexdigest() != entry.manifest:
+        raise UpdatedError(
+            "wrong-digest", f"the manifest of release {entry.version}", "is not the one that the channel pins",
+            "The publisher must promote the release again.",
+        )
+    release = Release.parse(data)
+    if release.version != entry.version:
+        raise UpdatedError(
+            "manifest-invalid", f"the manifest of release {entry.version}", f"says that it is {release.version}",
+            "The publisher must publish it again.",
+        )
+    if release.compatible != task.compatible:
+        raise UpdatedError(
+            "incompatible", f"release {release.version}",
+            f"is made for {release.compatible!r}, and this machine is {task.compatible!r}",
+            "Choose another channel or repository, or correct compatible in the table [identity].",
+        )
+    for name, component in release.components.items():
+        if name not in task.sizes:
+            raise UpdatedError(
+                "slot-missing", f"component {name} of release {release.version}", "has no partition in the slot",
+                "Lay out the disk with it, or choose another repository.",
+            )
+        if component.size > task.sizes[name]:
+            raise UpdatedError(
+                "image-too-large", f"component {name} of release {release.version}",
+                f"has {component.size} bytes, and its slot holds {task.sizes[name]}",
+                "The publisher must make a smaller image, or the machine needs larger slots.",
+            )
+    return release
