@@ -10,17 +10,21 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bootctl.settings import ConfigError
-from updated.config import Settings, read_settings
+from bootctl import durable
+from bootctl.settings import ConfigError, below
+from updated.config import RUN_DIRECTORY, STATE_DIRECTORY, Settings, read_settings
 from updated.core import machine
+from updated.core.document import dump
 from updated.core.errors import UpdatedError
 from updated.core.state import Phase
-from updated.core.status import summary
+from updated.core.status import fault_document, summary
 from updated.engine import TICK_SECONDS, Engine
 from updated.notify import notify, set_up_log, watchdog_seconds
+from updated.record import storage_error
 
 if TYPE_CHECKING:
     from updated.bus import Bus
@@ -33,9 +37,9 @@ DONE, FAILED, USAGE, WAITING = 0, 1, 2, 4
 
 
 @contextlib.contextmanager
-def only_one(settings: Settings) -> Iterator[None]:
-    """Holds the node's lock. Raises `UpdatedError` ("already-running")."""
-    path = settings.state("lock")
+def only_one(root: str) -> Iterator[None]:
+    """Holds the lock of the node below `root`. Raises `UpdatedError` ("already-running") and OSError."""
+    path = os.path.join(below(root, STATE_DIRECTORY), "lock")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="ascii") as lock:
         try:
@@ -53,37 +57,68 @@ def main(root: str, *, once: bool) -> int:
     try:
         settings = read_settings(root)
         set_up_log(settings.log_level)
-        with only_one(settings):
+        with only_one(root):
             return asyncio.run(_once(settings) if once else _serve(settings))
-    except (ConfigError, UpdatedError) as error:
-        sys.stderr.write(f"updated: {error}\n")
-        return USAGE if isinstance(error, ConfigError) or error.code == "bad-config" else FAILED
+    except ConfigError as error:
+        place = error.file if error.line is None else f"{error.file}:{error.line}"
+        what = place if error.key is None else f"{place}: {error.key}"
+        fault = UpdatedError("bad-config", what, error.cause, error.mend)
+    except UpdatedError as error:
+        fault = error
     except OSError as error:
-        sys.stderr.write(f"updated: {error.filename or 'the state directory'}: {error.strerror}. Mend it.\n")
-        return FAILED
+        fault = storage_error(error.filename or "the state directory", error)
+    sys.stderr.write(f"updated: {fault}\n")
+    if fault.code != "already-running":
+        _leave_word(root, fault)
+    return USAGE if fault.code == "bad-config" else FAILED
+
+
+def _leave_word(root: str, fault: UpdatedError) -> None:
+    """Lets `updatectl status` say why nothing runs. A process that does run keeps its own status file."""
+    if not os.path.isdir(root):
+        return
+    folder = below(root, RUN_DIRECTORY)
+    with contextlib.suppress(OSError, UpdatedError), only_one(root):
+        os.makedirs(folder, exist_ok=True)
+        document = fault_document(fault, int(time.time()))
+        durable.write_file(os.path.join(folder, "status.json"), dump(document), mode=0o644)
 
 
 async def _once(settings: Settings) -> int:
-    """Check, fetch, seal, arm; no reboot, no bus. Ends when the node is at rest."""
     by_hand = dataclasses.replace(settings.policy, reboot_automatically=False)
-    engine = Engine(dataclasses.replace(settings, policy=by_hand))
+    return await one_cycle(Engine(dataclasses.replace(settings, policy=by_hand)))
+
+
+async def one_cycle(engine: Engine) -> int:
+    """Check, fetch, seal, arm; no bus. Ends when the node is at rest, with the exit status."""
     work = asyncio.create_task(engine.run())
     try:
         engine.start()
-        await engine.rest()
+        await _rest(engine, work)
         if engine.state.phase is not Phase.TRIAL:
             refusal = engine.request(machine.CheckRequested, by="updated --once")
             if refusal is not None:
                 raise refusal
-        await engine.rest()
+        await _rest(engine, work)
     finally:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
     sys.stdout.write(summary(engine.state) + "\n")
-    if engine.state.phase is Phase.FAILED or engine.state.error is not None:
+    if engine.state.phase is Phase.FAILED or engine.fault is not None:
         return FAILED
     return WAITING if engine.state.phase in (Phase.WAITING, Phase.TRIAL) else DONE
+
+
+async def _rest(engine: Engine, work: asyncio.Task[None]) -> None:
+    """Returns when nothing is left to do; raises what ended the work before."""
+    rest = asyncio.create_task(engine.rest())
+    try:
+        await asyncio.wait({rest, work}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+    finally:
+        rest.cancel()
 
 
 async def _serve(settings: Settings) -> int:
@@ -101,9 +136,12 @@ async def _serve(settings: Settings) -> int:
     engine.listeners += [metrics, bus]
     stop_metrics = serve(metrics, settings.metrics_listen)
     loop.add_signal_handler(signal.SIGHUP, _reload, engine)
+    engine.start()
+    connected = await _connected(bus, engine)
+    notify(f"READY=1\nSTATUS={summary(engine.state)}")
     tasks = [
         asyncio.create_task(engine.run(), name="engine"),
-        asyncio.create_task(_keep_bus(bus, engine), name="bus"),
+        asyncio.create_task(_keep_bus(bus, engine, connected=connected), name="bus"),
         asyncio.create_task(_keep_time(engine), name="time"),
         asyncio.create_task(stopping.wait(), name="signal"),
     ]
@@ -122,8 +160,6 @@ async def _serve(settings: Settings) -> int:
 
 
 async def _keep_time(engine: Engine) -> None:
-    engine.start()
-    notify(f"READY=1\nSTATUS={summary(engine.state)}")
     interval = min(TICK_SECONDS, watchdog_seconds() or TICK_SECONDS, max(engine.settings.policy.interval / 4, 0.2))
     while True:
         engine.tick()
@@ -131,22 +167,24 @@ async def _keep_time(engine: Engine) -> None:
         await asyncio.sleep(interval)
 
 
-async def _keep_bus(bus: Bus, engine: Engine) -> None:
+async def _connected(bus: Bus, engine: Engine) -> bool:
+    try:
+        await bus.connect(engine.document())
+    except UpdatedError as error:
+        if error.code != "unreachable":
+            raise
+        log.warning("%s", error)
+        return False
+    return True
+
+
+async def _keep_bus(bus: Bus, engine: Engine, *, connected: bool) -> None:
     """The node is looked after without a bus as well; it is taken up when it comes."""
-    told = False
-    while True:
-        try:
-            await bus.connect(engine.document())
-        except UpdatedError as error:
-            if error.code != "unreachable":
-                raise
-            if not told:
-                log.warning("%s", error)
-                told = True
-            await asyncio.sleep(BUS_RETRY_SECONDS)
-            continue
-        await bus.lost()
-        raise UpdatedError("unreachable", "the system bus", "was lost", "systemd starts the daemon again.")
+    while not connected:
+        await asyncio.sleep(BUS_RETRY_SECONDS)
+        connected = await _connected(bus, engine)
+    await bus.lost()
+    raise UpdatedError("unreachable", "the system bus", "was lost", "systemd starts the daemon again.")
 
 
 def _reload(engine: Engine) -> None:

@@ -47,8 +47,10 @@ class Disk:
 
     def running_slot(self) -> str:
         """The slot that runs, from the kernel's command line. Raises `UpdatedError` ("slot-running")."""
-        table = self._table()
-        slots = gpt.slot_partitions(table, self._settings.component)
+        try:
+            slots = gpt.slot_partitions(self._table(), self._settings.component)
+        except BootError as error:
+            raise boot_error(error) from None
         slot = active_slot(self._settings.root, {part.unique_guid: name for name, part in slots.items()})
         if slot is None or slot not in slots:
             raise UpdatedError(
@@ -88,7 +90,7 @@ class Disk:
         flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC
         try:
             if not stat.S_ISBLK(os.stat(self.path).st_mode):
-                self._refuse_mounted_image(table, partition)
+                self._refuse_mounted_image(partition)
                 return Region(os.open(self.path, flags), partition.offset(table.sector_size), size)
             node = below(self._settings.root, f"/dev/disk/by-partuuid/{partition.unique_guid}")
             self._refuse_mounted(os.stat(node).st_rdev, partition.name)
@@ -106,14 +108,16 @@ class Disk:
             if len(fields) > 4 and fields[2] == number:
                 raise _in_use(name, f"is mounted on {fields[4]}")
 
-    def _refuse_mounted_image(self, table: gpt.Table, partition: gpt.Partition) -> None:
+    def _refuse_mounted_image(self, partition: gpt.Partition) -> None:
         """A loop device over this image would let the kernel write to it behind our back."""
-        for path in glob.glob(below(self._settings.root, "/sys/block") + "/loop*/loop/backing_file"):
-            backing = self._text(path)
+        devices = below(self._settings.root, "/sys/block")
+        for name in glob.glob("loop*", root_dir=devices):
+            device = os.path.join(devices, name)
+            backing = self._text(os.path.join(device, "loop/backing_file"))
             if not backing or not _same_file(backing, self.path):
                 continue
-            device = os.path.dirname(os.path.dirname(path))
-            numbers = {self._text(name) for name in [f"{device}/dev", *glob.glob(f"{device}/loop*p*/dev")]}
+            parts = ["dev", *glob.glob("loop*p*/dev", root_dir=device)]
+            numbers = {self._text(os.path.join(device, part)) for part in parts}
             for line in self._lines("/proc/self/mountinfo"):
                 fields = line.split()
                 if len(fields) > 4 and fields[2] in numbers:
@@ -149,6 +153,11 @@ class Disk:
 def _components(table: gpt.Table, slot: str) -> Mapping[str, gpt.Partition]:
     suffix = f"-{slot}"
     found = {part.name.removesuffix(suffix): part for part in table.partitions if part.name.endswith(suffix)}
+    try:
+        for part in found.values():
+            table.partition(part.name)  # refuses a name that two partitions have
+    except BootError as error:
+        raise boot_error(error) from None
     if not found:
         raise UpdatedError(
             "slot-missing", f"slot {slot}", "has no partition on the disk",

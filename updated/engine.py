@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import random
@@ -23,11 +24,11 @@ from updated import record
 from updated.children import Children, Message, account
 from updated.config import Settings
 from updated.core import machine
+from updated.core.answer import check_answer, install_answer
 from updated.core.document import dump
 from updated.core.errors import UpdatedError
 from updated.core.machine import Decision, Effect, Event, decide, first_state
-from updated.core.selection import Reason
-from updated.core.state import BootFacts, Offer, Phase, State, Target, format_state, parse_state
+from updated.core.state import BootFacts, Phase, State, Target, format_state, parse_state
 from updated.core.status import Progress, Report, status_document, summary
 from updated.disk import Disk, boot_error
 from updated.history import History
@@ -40,6 +41,9 @@ log = logging.getLogger("updated")
 TICK_SECONDS = 5.0
 STATUS_SECONDS = 0.5
 RATE_WINDOW_SECONDS = 5.0
+OUTCOMES = (
+    machine.Started, machine.CheckDone, machine.FetchDone, machine.SealDone, machine.ArmDone, machine.Failed,
+)
 
 
 class Listener(Protocol):
@@ -75,7 +79,9 @@ class Engine:
         self._rate_from: tuple[float, int] = (0.0, 0)
         self._report: dict[str, Any] = {"notes": (), "expiries": {}, "last_install": {}}
         self._storage: UpdatedError | None = None
+        self._unsaved: Event | None = None
         self._written: tuple[float, bytes] = (0.0, b"")
+        self._said = ""
         self.state = self._first_state()
 
     # ------------------------------------------------------------------------------------------------------ events
@@ -98,6 +104,8 @@ class Engine:
             return
         if facts != self.state.facts:
             self.submit(machine.Observed(self.now(), self._chance(), facts))
+        if self._unsaved is not None:
+            self.submit(dataclasses.replace(self._unsaved, now=self.now()))
         self.submit(machine.Tick(self.now(), self._chance()))
 
     def submit(self, event: Event) -> Decision:
@@ -107,25 +115,37 @@ class Engine:
         if decision.state != before or decision.state.error is not before.error:
             try:
                 record.write(self.settings.state("state"), format_state(decision.state))
-                self._storage = None
             except UpdatedError as error:
-                # What is not durable does not happen: the old state stays, and the next event tries again.
-                log.error("%s", error)
+                # What is not durable does not happen: the old state stays. A person hears of it, the clock ticks
+                # again, and the outcome of an effect, which nothing would bring again, waits for the next tick.
+                if self._storage is None or self._storage.to_json() != error.to_json():
+                    log.error("%s", error)
                 self._storage = error
+                if isinstance(event, OUTCOMES):
+                    self._unsaved = event
                 self._publish(before)
                 return Decision(before, refusal=error)
-            self.state = decision.state
-            if decision.state.phase is not before.phase:
-                log.info("%s", summary(self.state))
+            self.state, self._storage = decision.state, None
+            self._log_summary()
             if decision.state.phase not in (Phase.FETCHING, Phase.SEALING):
                 self._progress = None
+        if isinstance(event, OUTCOMES):
+            self._unsaved = None
         if any(isinstance(effect, machine.Stop) for effect in decision.effects):
+            self._unsaved = None
             self._generation += 1
             self._children.kill()
         if decision.effects:
             self._effects.put_nowait((self._generation, decision.effects))
         self._publish(before)
         return decision
+
+    def _log_summary(self) -> None:
+        text = summary(self.state)
+        if text == self._said or self.state.phase is Phase.CHECKING:
+            return
+        self._said = text
+        log.info("%s", text)
 
     def reload(self, settings: Settings) -> None:
         """Takes new settings over, at any state."""
@@ -191,6 +211,8 @@ class Engine:
             case machine.Check(channel, any_wave):
                 return await self._check(channel, any_wave=any_wave)
             case machine.Invalidate(slot):
+                with self._disk.open_slot(slot, write=True):
+                    pass  # a slot that can't be written now keeps its place in the boot reference
                 self._commit(lambda view: model.invalidate(view, slot, active=self.state.facts.slot))
             case machine.Fetch(target):
                 return await self._fetch(target)
@@ -225,11 +247,9 @@ class Engine:
     async def _check(self, channel: str, *, any_wave: bool) -> Event:
         task = self._task(self.settings.state("fetch"), channel=channel, any_wave=any_wave)
         result = await self._children.run(["fetch", "check"], task, self._on_progress, self._downloader())
-        self._report["expiries"] = dict(result["expiries"])
-        self._report["notes"] = tuple(result["notes"])
-        offer = Offer(**result["offer"]) if result["offer"] else None
-        reasons = tuple(Reason(**reason) for reason in result["reasons"])
-        return machine.CheckDone(self.now(), self._chance(), offer, reasons)
+        answer = check_answer(result)
+        self._report["expiries"], self._report["notes"] = answer.expiries, answer.notes
+        return machine.CheckDone(self.now(), self._chance(), answer.offer, answer.reasons)
 
     async def _fetch(self, target: Target) -> Event:
         begun = time.monotonic()
@@ -238,7 +258,7 @@ class Engine:
             result = await self._children.run(["fetch", "install"], task, self._on_progress, self._downloader())
         self._report["last_install"] = {
             "version": target.version, "seconds": round(time.monotonic() - begun, 2),
-            "peak_memory_bytes": result["peak_memory_bytes"], "components": result["installed"],
+            "peak_memory_bytes": result["peak_memory_bytes"], "components": install_answer(result),
         }
         return machine.FetchDone(self.now(), self._chance())
 
@@ -344,10 +364,15 @@ class Engine:
         """The status document."""
         report = Report(
             progress=self._progress, expiries=self._report["expiries"], last_install=self._report["last_install"],
-            notes=(*self._report["notes"], *(() if self._storage is None else (str(self._storage),))),
-            health=read_health(self.settings), pid=os.getpid(),
+            notes=self._report["notes"], health=read_health(self.settings), pid=os.getpid(),
         )
-        return status_document(self.state, self.settings.policy, report, self.now())
+        state = self.state if self.fault is None else self.state.with_changes(error=self.fault)
+        return status_document(state, self.settings.policy, report, self.now())
+
+    @property
+    def fault(self) -> UpdatedError | None:
+        """What keeps the node from its work: its state can't be saved, or the error that the state holds."""
+        return self._storage or self.state.error
 
     def _publish(self, before: State, *, often: bool = False) -> None:
         if often and time.monotonic() - self._written[0] < STATUS_SECONDS:

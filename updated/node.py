@@ -29,13 +29,15 @@ def read_facts(settings: Settings, disk: Disk, boot: Backend) -> BootFacts:
     """What is true now. Raises `UpdatedError` when the boot reference or the running slot can't be told."""
     try:
         view = boot.read()
+        slot = disk.running_slot()
+        if slot not in view.names:
+            raise UpdatedError(
+                "slot-running", f"slot {slot}", "runs, and is not in the boot reference",
+                "See 'python3 -m bootctl show'.",
+            )
+        view.other(slot)
     except BootError as error:
         raise boot_error(error) from None
-    slot = disk.running_slot()
-    if slot not in view.names:
-        raise UpdatedError(
-            "slot-running", f"slot {slot}", "runs, and is not in the boot reference", "See 'python3 -m bootctl show'."
-        )
     return BootFacts(slot, os_version(settings.root), boot_id(settings.root), view, read_rejection(settings))
 
 

@@ -71,7 +71,7 @@ class Node(RuleBasedStateMachine):
         self.queue += decision.effects
 
     def event(self, kind: type[Event], **fields: object) -> Event:
-        return kind(self.now, 0.5, **fields)  # type: ignore[arg-type]
+        return kind(self.now, 0.5, **fields)
 
     def boot(self) -> None:
         """The firmware starts a slot; the kernel of a sick release may not even come up, or health judges it."""

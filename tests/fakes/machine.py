@@ -1,8 +1,8 @@
 """A machine: a real GPT disk image, the state partition's content, and the tree of the slot that was booted.
 
-What stands in for hardware is the firmware (`tests.fakes.firmware`, a model of gptprio.next) and the kernel, of which only
-what the programs read of it is there: its command line, the boot id, and the root tree, which is extracted from the
-slot's own partition. Disk, daemon, health and bus are the real ones.
+What stands in for hardware is the firmware (`tests.fakes.firmware`, a model of gptprio.next) and the kernel, of which
+only what the programs read of it is there: its command line, the boot id, and the root tree, which is extracted from
+the slot's own partition. Disk, daemon, health and bus are the real ones.
 """
 
 from __future__ import annotations
@@ -197,11 +197,11 @@ class Machine:
     # --------------------------------------------------------------------------------------------------- the daemon
 
     def start_daemon(self) -> None:
-        """Starts the daemon on the slot that runs."""
+        """Starts the daemon on the slot that runs; it is on the bus soon after."""
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(
-                [sys.executable, "-m", "updated", "--root", str(self.root)], env=self._environment(), stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log,
+                [sys.executable, "-m", "updated", "--root", str(self.root)],
+                env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
 
     def stop_daemon(self) -> None:

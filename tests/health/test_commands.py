@@ -1,7 +1,9 @@
 import os
+import select
 import signal
 import subprocess
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,28 @@ def test_a_flood_of_output_ends_at_the_time_out() -> None:
     status, output = run("yes", timeout_seconds=0.3)
     assert status is None
     assert len(output) == OUTPUT_LIMIT
+
+
+def test_however_much_is_written_little_is_kept_in_memory() -> None:
+    tracemalloc.start()
+    try:
+        status, _ = run("head -c 30000000 /dev/zero")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert status == 0
+    assert peak < 3_000_000
+
+
+def test_what_was_written_is_kept_when_the_time_out_is_noticed_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            assert self.stdout is not None
+            assert select.select([self.stdout], [], [], 10)[0]
+
+    monkeypatch.setattr(subprocess, "Popen", Slow)
+    assert run("echo half; sleep 1000", timeout_seconds=0) == (None, "half\n")
 
 
 def test_closing_the_outputs_early_does_not_end_the_check() -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from bootctl import durable
 from health.judgement import Judgement
 from health.record import Record
 from health.system import boot_id, image_version, parse_os_release, write_verdict
@@ -54,6 +55,20 @@ def test_the_verdict_is_written_twice_and_readable_by_all(tmp_path: Path) -> Non
     assert json.loads(verdict.read_text()) == SICK.document
     assert (tmp_path / "run/updated/health.json").read_bytes() == verdict.read_bytes()
     assert verdict.stat().st_mode & 0o777 == 0o644
+
+
+def test_each_new_folder_is_durable_before_the_verdict_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = durable.sync_directory
+
+    def spy(path: str) -> None:
+        synced.append(str(path))
+        sync(path)
+
+    monkeypatch.setattr(durable, "sync_directory", spy)
+    write_verdict(str(tmp_path), SICK)
+    folders = ["", "/var", "/var/lib", "/var/lib/updated", "/var/lib/updated/health"]
+    assert synced[: len(folders)] == [f"{tmp_path}{folder}" for folder in folders]
 
 
 def test_the_message_of_the_day_goes_when_the_slot_is_well_again(tmp_path: Path) -> None:

@@ -40,6 +40,12 @@ def test_a_file_longer_than_signed_is_refused(source: DirectorySource) -> None:
     assert _code(source.read, "blobs/x", len(DATA) - 1) == "too-long"
 
 
+def test_a_file_without_end_is_not_read_to_its_end(source: DirectorySource, tmp_path: Path) -> None:
+    (tmp_path / "blobs/huge").touch()
+    os.truncate(tmp_path / "blobs/huge", 2**40)
+    assert _code(source.read, "blobs/huge", 1000) == "too-long"
+
+
 def test_a_file_shorter_than_the_range_is_truncated(source: DirectorySource) -> None:
     assert _code(source.stream, "blobs/x", len(DATA) - 5, 6) == "truncated"
 

@@ -73,6 +73,6 @@ def test_the_rate_limit_holds_the_server_back(tmp_path: Path, opened: Opener) ->
     assert time.monotonic() - begun > 0.2
 
 
-def test_a_server_that_can_t_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_can_t_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="limit_rate"), serve(tmp_path, rate_limit="nonsense"):
         pass

@@ -20,9 +20,9 @@ def make_image(folder: Path, version: str, *, sick: bool = False, size: int = 3_
     (tree / "etc/os-release").symlink_to("../usr/lib/os-release")
     (tree / "usr/lib/data").write_bytes(random.Random(seed).randbytes(size))
     (tree / "usr/lib/release").write_bytes(random.Random(version).randbytes(size // 4))
-    (checks / "content.toml").write_text(
-        'type = "mount"\npath = "/nowhere"\nretries = 0\n' if sick else 'type = "disk-space"\npath = "/"\nfree_bytes = 1\n'
-    )
+    passes = 'type = "disk-space"\npath = "/"\nfree_bytes = 1\n'
+    fails = 'type = "mount"\npath = "/nowhere"\nretries = 0\n'
+    (checks / "content.toml").write_text(fails if sick else passes)
     image = folder / f"{version}.erofs"
     subprocess.run(
         ["mkfs.erofs", "--quiet", f"-T{EPOCH}", f"-U{IDENTIFIER}", "--all-root", str(image), str(tree)],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher
@@ -25,11 +24,9 @@ def test_a_new_release_is_written_sealed_armed_booted_and_confirmed(machine: Mac
     text = once(machine)
     assert "1.1.0 is staged and boots next" in text
     assert machine.power_on() == "b"
-    view = json.loads(machine.run("bootctl", "--root", str(machine.root), "show", "--json").stdout)
     assert "1.1.0" in (machine.root / "etc/os-release").read_text()
     once(machine)
     assert state_of(machine)["running"] == {"slot": "b", "version": "1.1.0", "confirmed": True}
-    assert view
 
 
 def test_nothing_new_changes_nothing_on_the_disk(machine: Machine) -> None:
@@ -70,14 +67,13 @@ def test_after_a_fallback_a_newer_release_is_taken(machine: Machine, publisher: 
     assert "1.2.0" in (machine.root / "etc/os-release").read_text()
 
 
-def test_what_the_slot_holds_already_is_not_downloaded_again(
-    machine: Machine, publisher: Publisher, tmp_path: Path
-) -> None:
+def test_what_the_slot_holds_already_is_not_downloaded_again(machine: Machine, publisher: Publisher) -> None:
     publisher.release("1.1.0")
     once(machine)
     machine.power_on()
     publisher.release("1.2.0")
     once(machine)
-    installed = json.loads((machine.root / "run/updated/status.json").read_text())["last_install"]["components"]["rootfs"]
+    document = json.loads((machine.root / "run/updated/status.json").read_text())
+    installed = document["last_install"]["components"]["rootfs"]
     assert installed["in_place"] > installed["image"] // 2
     assert installed["downloaded"] < installed["image"] // 2

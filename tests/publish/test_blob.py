@@ -97,7 +97,9 @@ parts = st.tuples(st.booleans(), st.integers(0, 300_000), st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 @given(st.lists(parts, min_size=1, max_size=4))
 def test_what_was_built_is_found_whole(parts: list[tuple[bool, int, int]]) -> None:
-    image = b"x" + b"".join(bytes(length) if zero else random.Random(seed).randbytes(length) for zero, length, seed in parts)
+    image = b"x" + b"".join(
+        bytes(length) if zero else random.Random(seed).randbytes(length) for zero, length, seed in parts
+    )
     component, index, stored = packed(image, 1)
     assert Index.parse(index).format() == index
     blob.check(component, index, io.BytesIO(stored))

@@ -131,6 +131,18 @@ def test_floors_that_cant_be_rebuilt_are_said(world: World) -> None:
         assert trust.notes == []
 
 
+def test_floors_are_not_rebuilt_from_what_nobody_signed(world: World) -> None:
+    _two_cycles(world)
+    _damage_floors(world)
+    cached = world.store / "timestamp.json"
+    forged = json.loads(cached.read_bytes())
+    forged["signed"]["version"] = 1_000_000
+    cached.write_text(json.dumps(forged))
+    with world.cycle() as trust:
+        assert "not whole either" in trust.notes[0]
+    assert _floors(world).versions["timestamp"] == 2
+
+
 def test_rebuilt_floors_hold_even_when_the_cache_is_lost_after(world: World) -> None:
     old = _two_cycles(world)
     _damage_floors(world)

@@ -27,7 +27,7 @@ def status_text(document: Mapping[str, Any], *, colours: bool) -> str:
         rows.append(("Release", f"{document['target']['version']} into slot {document['target']['slot']}, {armed}"))
     if document["progress"]:
         rows.append(("Progress", progress_text(document["progress"])))
-    rows += [("Waits", reason["text"]) for reason in document["reasons"]]
+    rows += [("Reason", reason["text"]) for reason in document["reasons"]]
     if document["error"]:
         error = document["error"]
         rows.append(("Error", f"{error['what']}: {error['cause']}. {error['mend']}"))

@@ -17,6 +17,9 @@ T = TypeVar("T")
 MAX_DEPTH = 16
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_EARLIEST = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
+_LATEST = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 
 class Misfit(Exception):
@@ -55,6 +58,14 @@ def _no_constant(name: str) -> Any:
     raise Misfit(f"holds {name}, which is not JSON")
 
 
+def _lone_surrogate(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def load_object(data: bytes, *, what: str, code: str, mend: str) -> Object:
     """The JSON object in `data`. Raises `UpdatedError` with `code` when it is none."""
     try:
@@ -63,6 +74,8 @@ def load_object(data: bytes, *, what: str, code: str, mend: str) -> Object:
         value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
         if not isinstance(value, dict):
             raise Misfit("is not an object")
+        if _lone_surrogate(value):
+            raise Misfit("holds half of a surrogate pair, which is no character")
     except (ValueError, RecursionError, Misfit) as error:
         raise UpdatedError(code, what, str(error) or "is not JSON", mend) from None
     return Object(value, "")
@@ -107,6 +120,13 @@ class Object:
         value: str = self._take(key, str, "a text")
         if len(value) > most:
             raise Misfit(f"{self.name(key)} is longer than {most} characters")
+        return value
+
+    def line(self, key: str, *, most: int = 4096) -> str:
+        """A string without control characters, fit for a log and a terminal."""
+        value = self.text(key, most=most)
+        if _CONTROL.search(value):
+            raise Misfit(f"{self.name(key)} holds control characters")
         return value
 
     def number(self, key: str, *, least: int = 0, most: int = 2**53) -> int:
@@ -156,6 +176,15 @@ class Object:
             raise Misfit(f"{self.name(key)} is not a list of objects")
         return [Object(value, f"{self.name(key)}[{position}]") for position, value in enumerate(values)]
 
+    def lines(self, key: str, *, most: int = 100) -> list[str]:
+        """A list of strings without control characters."""
+        values: list[Any] = self._take(key, list, "a list")
+        if len(values) > most:
+            raise Misfit(f"{self.name(key)} has more than {most} entries")
+        names = [f"{key}[{position}]" for position in range(len(values))]
+        entries = Object(dict(zip(names, values, strict=True)), self._path)
+        return [entries.line(name) for name in names]
+
     def keys(self) -> list[str]:
         """All keys, for objects that map free names; the caller reads each."""
         return list(self._value)
@@ -175,10 +204,11 @@ def parse_time(text: str) -> int:
 
 
 def format_time(seconds: float) -> str:
-    """`seconds` since the epoch as RFC 3339 in UTC, to the second."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """`seconds` since the epoch as RFC 3339 in UTC, to the second; what it can't write becomes its first or last."""
+    moment = datetime.fromtimestamp(min(max(int(seconds), _EARLIEST), _LATEST), UTC)
+    return moment.replace(tzinfo=None).isoformat() + "Z"
 
 
 def dump(value: Any) -> bytes:
-    """`value` as JSON: sorted keys, two spaces, one newline at the end."""
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    """`value` as JSON: sorted keys, two spaces, one newline at the end; half of a surrogate pair becomes `?`."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(errors="replace")

@@ -5,6 +5,7 @@ The catalogue `CODES` is the single list of stable codes; the manual prints it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,8 +82,20 @@ CODES: Mapping[str, Code] = {
 }
 
 
+MAX_TEXT_LENGTH = 1000
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def _one_line(text: str) -> str:
+    """`text` as a line of bounded length: parts of it may come from a server."""
+    text = _UNPRINTABLE.sub(" ", text).strip()
+    return text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - 1] + "…"
+
+
 class UpdatedError(Exception):
     """An error with a stable code; `str()` is "what: cause. mend".
+
+    Each part is one line of at most `MAX_TEXT_LENGTH` characters.
 
     Attributes: `code` (a key of `CODES`), `what` (the thing), `cause`, `mend` (what a person can do).
     """
@@ -90,6 +103,7 @@ class UpdatedError(Exception):
     def __init__(self, code: str, what: str, cause: str, mend: str) -> None:
         if code not in CODES:
             raise KeyError(code)
+        what, cause, mend = _one_line(what), _one_line(cause), _one_line(mend)
         super().__init__(code, what, cause, mend)
         self.code = code
         self.what = what

@@ -12,7 +12,7 @@ from typing import Any
 
 from bootctl.model import SlotState
 from updated.core.errors import UpdatedError
-from updated.core.policy import Policy, install_obstacles, next_check, pauses, reboot_obstacles, retry_at
+from updated.core.policy import Policy, install_obstacles, is_due, next_check, pauses, reboot_obstacles, retry_at
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Denial, Fallback, Hold, Offer, Phase, State, Target
 
@@ -264,6 +264,9 @@ def _observed(state: State, event: Started | Observed, policy: Policy) -> Decisi
     verdict = facts.verdict
     news = verdict is not None and verdict.boot_id != state.judged
     state = state.with_changes(facts=facts, versions={**state.versions, facts.slot: facts.version})
+    if state.target is not None and state.target.slot not in facts.view.names:
+        # The state is that of another disk or boot loader.
+        state = state.with_changes(phase=_resting(state), target=None)
     if news and verdict is not None and verdict.verdict == "rejected" and verdict.slot != facts.slot:
         known = state.target is not None and state.target.version == verdict.version
         manifest = state.target.manifest if known and state.target is not None else ""
@@ -316,7 +319,7 @@ def _fall_back(state: State, event: Event, target: Target, reason: str) -> Decis
     fallen = state.with_changes(
         phase=Phase.FALLEN_BACK, target=None, offer=None, reasons=(), error=None, insist=False,
         fallback=Fallback(target.version, reason, event.now), denied=_deny(state, denial), next_check=event.now,
-        versions={slot: version for slot, version in state.versions.items() if slot != target.slot},
+        versions={**state.versions, target.slot: target.version},
     )
     return Decision(fallen, (Reject(target.slot), Record("fell-back", target.version, reason)))
 
@@ -334,7 +337,7 @@ def _resting(state: State) -> Phase:
 
 def _tick_at_rest(state: State, event: Tick, policy: Policy) -> Decision:
     """When the time has come: look for a release."""
-    if event.now < state.next_check:
+    if not is_due(policy, state.next_check, event.now):
         return Decision(state)
     return _check(state)
 
@@ -357,6 +360,11 @@ def _install_while_checking(state: State, event: InstallRequested, policy: Polic
     """Begins the check again, without waves."""
     decision = _check(state.with_changes(insist=True))
     return Decision(decision.state, (Stop(), *decision.effects))
+
+
+def _at_it_already(state: State, event: CheckRequested, policy: Policy) -> Decision:
+    """The check that runs answers it."""
+    return Decision(state)
 
 
 def _busy(state: State, event: Any, policy: Policy) -> Decision:
@@ -395,7 +403,7 @@ def _begin_or_wait(state: State, event: Event, policy: Policy, offer: Offer) -> 
 
 def _tick_waiting(state: State, event: Tick, policy: Policy) -> Decision:
     """Begins as soon as nothing stands in the way, and looks again when the time has come."""
-    if event.now >= state.next_check or state.offer is None:
+    if is_due(policy, state.next_check, event.now) or state.offer is None:
         return _check(state)
     return _begin_or_wait(state, event, policy, state.offer)
 
@@ -428,6 +436,8 @@ def _arm_done(state: State, event: ArmDone, policy: Policy) -> Decision:
 
 def _staged_again(state: State, event: Event, policy: Policy) -> Decision:
     state = state.with_changes(phase=Phase.STAGED)
+    if state.target is not None and not state.target.armed:
+        return Decision(state, (Arm(state.target.slot, policy.tries),))
     obstacles = () if state.insist and policy.reboot_automatically else reboot_obstacles(state, policy, event.now)
     if obstacles:
         return Decision(state.with_changes(reasons=obstacles, insist=False))
@@ -439,13 +449,13 @@ def _tick_staged(state: State, event: Tick, policy: Policy) -> Decision:
     if state.target is None:
         return Decision(state.with_changes(phase=_resting(state)))
     if not state.target.armed:
-        due = state.error is None or event.now >= state.next_check
+        due = state.error is None or is_due(policy, state.next_check, event.now)
         return Decision(state, (Arm(state.target.slot, policy.tries),) if due else ())
-    if state.error is not None and event.now < state.next_check:
+    if state.error is not None and not is_due(policy, state.next_check, event.now):
         return Decision(state)
     if not reboot_obstacles(state, policy, event.now):
         return _staged_again(state, event, policy)
-    if event.now >= state.next_check and not pauses(state, policy, event.now):
+    if is_due(policy, state.next_check, event.now) and not pauses(state, policy, event.now):
         return _check(state)
     return Decision(state.with_changes(reasons=reboot_obstacles(state, policy, event.now)))
 
@@ -608,6 +618,7 @@ TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     },
     (Phase.WAITING, Tick): _tick_waiting,
     (Phase.CHECKING, CheckDone): _check_done,
+    (Phase.CHECKING, CheckRequested): _at_it_already,
     (Phase.CHECKING, InstallRequested): _install_while_checking,
     (Phase.FETCHING, FetchDone): _fetch_done,
     (Phase.SEALING, SealDone): _seal_done,

@@ -58,6 +58,14 @@ def pauses(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
     return tuple(reasons)
 
 
+def is_due(policy: Policy, at: int, now: int) -> bool:
+    """Whether the time `at` of the next check has come.
+
+    Also when it is further ahead than any wait is long: then the clock was wrong when it was set.
+    """
+    return now >= at or at - now > 2 * policy.interval
+
+
 def next_check(policy: Policy, now: int, chance: float) -> int:
     """When to look again: the interval, 10 % more or less by `chance` in [0, 1), so that a fleet spreads out."""
     return now + int(policy.interval * (0.9 + 0.2 * chance))

@@ -236,14 +236,14 @@ def _entry(document: Object) -> ChannelEntry:
         part.done()
     if document.has("recalled"):
         part = document.object("recalled")
-        recalled = Recall(part.text("reason", most=1000))
+        recalled = Recall(part.line("reason", most=1000))
         part.done()
     entry = ChannelEntry(
         version=_version(document, "version"),
         manifest=document.digest("manifest"),
         rollout=rollout,
         barrier=document.flag("barrier") if document.has("barrier") else False,
-        deadend=document.text("deadend", most=1000) if document.has("deadend") else None,
+        deadend=document.line("deadend", most=1000) if document.has("deadend") else None,
         recalled=recalled,
         minimum=_version(document, "minimum") if document.has("minimum") else None,
     )

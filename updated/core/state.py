@@ -249,6 +249,9 @@ def _state(document: Object) -> State:
         judged=document.text("judged"),
     )
     document.done()
+    names = state.facts.view.names
+    if len(names) != 2 or len(set(names)) != 2 or state.facts.slot not in names:
+        raise Misfit("facts.view does not hold the running slot and one other")
     return state
 
 

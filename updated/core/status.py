@@ -11,6 +11,7 @@ from typing import Any
 
 from bootctl.model import next_boot
 from updated.core.document import format_time
+from updated.core.errors import UpdatedError
 from updated.core.policy import Policy
 from updated.core.state import Phase, State
 
@@ -136,6 +137,17 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         "notes": list(report.notes),
         "last_install": dict(report.last_install) or None,
         "health": report.health,
+    }
+
+
+def fault_document(fault: UpdatedError, now: int) -> dict[str, Any]:
+    """The status document of a node whose daemon could not start at `now`: nothing is known but why."""
+    nothing = ("running", "target", "offer", "progress", "last_check", "hold", "fallback", "last_install", "health")
+    return {
+        "schema": SCHEMA, "written_at": format_time(now), "next_check": format_time(now), "pid": 0,
+        "phase": Phase.FAILED.value, "summary": f"could not start; {fault}", "error": fault.to_json(),
+        "failures": 1, "channel": "", "enabled": True, "slots": [], "reasons": [], "denied": [], "expiries": {},
+        "notes": [], **dict.fromkeys(nothing),
     }
 
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"releasectl: {_line(_storage_error(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("releasectl: interrupted; the repository is as it was before.", file=sys.stderr)
+        print("releasectl: interrupted; nodes see the old state or the new one. Run it again.", file=sys.stderr)
         return 130
     return OK
 

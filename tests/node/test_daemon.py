@@ -1,0 +1,339 @@
+"""The daemon as an operator meets it: on a real bus, through updatectl, in its metrics, and across power cuts."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bootctl import gpt
+from tests.fakes import nginx
+from tests.fakes.bus import private_bus
+from tests.fakes.machine import Machine
+from tests.node.world import Publisher, make_machine
+
+
+@pytest.fixture(scope="module")
+def bus() -> Iterator[str]:
+    with private_bus() as address:
+        yield address
+
+
+@pytest.fixture
+def node(machine: Machine, bus: str) -> Machine:
+    """The machine, attached to the bus; its daemon is not started."""
+    machine.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+    return machine
+
+
+def started(machine: Machine) -> Machine:
+    machine.start_daemon()
+    machine.wait_until(lambda: phase(machine) in ("idle", "fallen-back", "rebooting", "staged", "failed", "waiting"))
+    return machine
+
+
+def status(machine: Machine) -> dict[str, object]:
+    document: dict[str, object] = json.loads(machine.updatectl("status", "--json").stdout)
+    return document
+
+
+def phase(machine: Machine) -> str:
+    path = machine.root / "run/updated/status.json"
+    if not path.exists() or json.loads(path.read_text())["last_check"] is None:
+        return "starting" if not path.exists() or not json.loads(path.read_text())["error"] else "failed"
+    return str(json.loads(path.read_text())["phase"])
+
+
+def asked_to_reboot(machine: Machine) -> bool:
+    return machine.reboot_asked.exists()
+
+
+def manual(machine: Machine) -> None:
+    machine.write_config(machine.config.replace("[updates]\n", '[updates]\nreboot = "manual"\n'))
+
+
+def test_the_whole_update_by_itself(node: Machine, publisher: Publisher) -> None:
+    publisher.release("1.1.0")
+    node.start_daemon()
+    node.wait_until(lambda: asked_to_reboot(node))
+    assert node.power_on() == "b"
+    started(node)
+    shown = status(node)
+    assert shown["running"] == {"slot": "b", "version": "1.1.0", "confirmed": True}
+    kinds = [entry["kind"] for entry in json.loads(node.updatectl("history", "--json").stdout)]
+    assert kinds == ["install", "staged", "reboot", "confirmed"]
+
+
+def test_a_staged_release_waits_for_a_person_when_reboots_are_manual(node: Machine, publisher: Publisher) -> None:
+    manual(node)
+    publisher.release("1.1.0")
+    started(node)
+    node.wait_until(lambda: phase(node) == "staged")
+    shown = status(node)
+    assert [reason["code"] for reason in shown["reasons"]] == ["manual-reboot"]  # type: ignore[attr-defined]
+    assert (node.root / "run/reboot-required").exists()
+    assert not asked_to_reboot(node)
+    node.updatectl("reboot")
+    node.wait_until(lambda: asked_to_reboot(node))
+    assert node.power_on() == "b"
+
+
+def test_any_reboot_takes_a_staged_release(node: Machine, publisher: Publisher) -> None:
+    manual(node)
+    publisher.release("1.1.0")
+    started(node)
+    node.wait_until(lambda: phase(node) == "staged")
+    assert node.power_on() == "b"
+
+
+def test_a_newer_release_takes_the_place_of_a_staged_one(node: Machine, publisher: Publisher) -> None:
+    manual(node)
+    publisher.release("1.1.0")
+    started(node)
+    node.wait_until(lambda: phase(node) == "staged")
+    publisher.release("1.2.0")
+    node.updatectl("check")
+    node.wait_until(lambda: phase(node) == "staged" and status(node)["target"]["version"] == "1.2.0")  # type: ignore[index]
+    assert node.power_on() == "b"
+    assert "1.2.0" in (node.root / "etc/os-release").read_text()
+
+
+def test_roll_back_boots_the_old_slot_and_the_release_is_not_taken_again(node: Machine, publisher: Publisher) -> None:
+    publisher.release("1.1.0")
+    node.start_daemon()
+    node.wait_until(lambda: asked_to_reboot(node))
+    assert node.power_on() == "b"
+    started(node)
+    node.updatectl("rollback")
+    node.wait_until(lambda: asked_to_reboot(node))
+    assert node.power_on() == "a"
+    started(node)
+    node.updatectl("check")
+    shown = status(node)
+    assert shown["phase"] == "fallen-back"
+    assert "rolled back by" in str(shown["summary"])
+    assert [reason["code"] for reason in shown["reasons"]] == ["denied"]  # type: ignore[attr-defined]
+    node.updatectl("allow", "1.1.0")
+    node.wait_until(lambda: asked_to_reboot(node))
+    assert node.power_on() == "b"
+
+
+def test_a_roll_back_without_a_confirmed_other_slot_is_refused(node: Machine) -> None:
+    started(node)
+    done = node.updatectl("rollback", check=False)
+    assert done.returncode == 5
+    assert "slot b holds no confirmed system" in done.stderr
+
+
+def test_a_channel_is_chosen_live_and_survives_a_reboot(node: Machine, publisher: Publisher) -> None:
+    publisher.release("2.0.0", channels=("beta",))
+    started(node)
+    assert status(node)["phase"] == "idle"
+    node.updatectl("channel", "beta")
+    node.wait_until(lambda: asked_to_reboot(node))
+    assert node.power_on() == "b"
+    started(node)
+    assert node.updatectl("channel").stdout.strip() == "beta"
+
+
+def test_a_channel_that_is_not_there_is_named(node: Machine) -> None:
+    started(node)
+    node.updatectl("channel", "gamma")
+    node.wait_until(lambda: phase(node) == "failed")
+    assert "channel gamma: is not in the repository" in str(status(node)["summary"])
+
+
+def test_a_hold_keeps_a_release_out_until_it_is_lifted(node: Machine, publisher: Publisher) -> None:
+    started(node)
+    node.updatectl("hold", "7d")
+    publisher.release("1.1.0")
+    node.updatectl("check")
+    shown = status(node)
+    assert shown["phase"] == "waiting"
+    assert [reason["code"] for reason in shown["reasons"]] == ["held"]  # type: ignore[attr-defined]
+    node.updatectl("unhold")
+    node.wait_until(lambda: asked_to_reboot(node))
+
+
+def test_install_goes_before_hold_and_wave(node: Machine, publisher: Publisher) -> None:
+    started(node)
+    node.updatectl("hold")
+    publisher.release("1.1.0", channels=())
+    publisher.promote("1.1.0", "stable", "--rollout-hours", "8000")
+    node.updatectl("check")
+    assert status(node)["phase"] in ("idle", "waiting")
+    node.updatectl("install")
+    node.wait_until(lambda: asked_to_reboot(node))
+
+
+def test_a_wave_says_when_it_comes(node: Machine, publisher: Publisher) -> None:
+    publisher.release("1.1.0", channels=())
+    publisher.promote("1.1.0", "stable", "--rollout-hours", "8000")
+    started(node)
+    assert "1.1.0 comes to this node at 20" in str(status(node)["summary"])
+
+
+def test_the_configuration_is_read_again_without_a_restart(node: Machine, publisher: Publisher) -> None:
+    manual(node)
+    publisher.release("1.1.0")
+    started(node)
+    node.wait_until(lambda: phase(node) == "staged")
+    node.write_config(node.config.replace('reboot = "manual"\n', ""))
+    assert node.daemon is not None
+    node.daemon.send_signal(signal.SIGHUP)
+    node.wait_until(lambda: asked_to_reboot(node))
+
+
+def test_a_wrong_configuration_leaves_the_old_one_in_force(node: Machine) -> None:
+    started(node)
+    node.write_config(node.config + "\n[nonsense]\nkey = 1\n")
+    assert node.daemon is not None
+    node.daemon.send_signal(signal.SIGHUP)
+    node.wait_until(lambda: "the configuration stays as it was" in node.tail())
+    assert status(node)["alive"]
+
+
+def test_status_works_with_the_daemon_dead(node: Machine) -> None:
+    started(node)
+    node.stop_daemon()
+    done = node.updatectl("status")
+    assert "The daemon does not run" in done.stdout
+    assert "slot a  1.0.0" in done.stdout
+
+
+def test_status_without_any_daemon_says_what_to_do(node: Machine) -> None:
+    done = node.updatectl("status", check=False)
+    assert done.returncode == 3
+    assert "systemctl start updated" in done.stderr
+
+
+def test_a_call_without_a_daemon_has_its_own_exit_status(node: Machine) -> None:
+    started(node)
+    node.stop_daemon()
+    assert node.updatectl("hold", check=False).returncode == 3
+
+
+def scrape(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def test_metrics_on_loopback_show_the_node(node: Machine, publisher: Publisher) -> None:
+    port = 20000 + os.getpid() % 20000
+    node.write_config(node.config.replace('listen = "off"', f'listen = "127.0.0.1:{port}"'))
+    publisher.release("1.1.0", sick=True)
+    node.start_daemon()
+    node.wait_until(lambda: asked_to_reboot(node))
+    text = scrape(f"http://127.0.0.1:{port}/metrics")
+    assert 'updated_slot_info{slot="a",state="good",version="1.0.0"} 1.0' in text
+    assert "updated_releases_staged_total 1.0" in text
+    downloaded = next(line for line in text.splitlines() if line.startswith("updated_download_bytes_total "))
+    assert float(downloaded.split()[1]) > 0
+    assert node.power_on() == "a"
+    started(node)
+    fell_back = 'updated_rollbacks_total{reason="fell-back"} 1.0'
+    node.wait_until(lambda: fell_back in scrape(f"http://127.0.0.1:{port}/metrics"))
+    assert "updated_denylisted_versions 1.0" in scrape(f"http://127.0.0.1:{port}/metrics")
+
+
+def test_metrics_in_a_textfile_are_accepted_by_promtool(node: Machine) -> None:
+    node.write_config(node.config.replace('listen = "off"', 'listen = "textfile:/run/node.prom"'))
+    started(node)
+    node.stop_daemon()
+    data = (node.root / "run/node.prom").read_bytes()
+    done = subprocess.run(["promtool", "check", "metrics"], input=data, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_metrics_on_a_unix_socket(node: Machine) -> None:
+    node.write_config(node.config.replace('listen = "off"', 'listen = "unix:/run/m.sock"'))
+    started(node)
+    connection = http.client.HTTPConnection("localhost")
+    with socket.socket(socket.AF_UNIX) as link:
+        folder = os.open(node.root / "run", os.O_RDONLY)
+        link.connect(f"/proc/self/fd/{folder}/m.sock")
+        os.close(folder)
+        connection.sock = link
+        connection.request("GET", "/metrics")
+        assert b"updated_phase" in connection.getresponse().read()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_power_cut_in_the_download_boots_the_old_slot_resumes_and_ends_confirmed(
+    tmp_path: Path, publisher: Publisher, bus: str, seed: int
+) -> None:
+    publisher.release("1.1.0", size=6_000_000)
+    active_before = b""
+    with nginx.serve(publisher.repository, rate_limit="3m") as url:
+        node = make_machine(tmp_path / "machine", publisher, url, slot_size="12M")
+        node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+        active_before = slot_bytes(node, "a")
+        share = random.Random(seed).uniform(0.1, 0.8)
+        node.start_daemon()
+        node.wait_until(lambda: downloaded_share(node) >= share)
+        node.power_cut()
+        assert node.power_on() == "a"
+        node.start_daemon()
+        node.wait_until(lambda: asked_to_reboot(node))
+        document = json.loads((node.root / "run/updated/status.json").read_text())
+        rootfs = document["last_install"]["components"]["rootfs"]
+        assert rootfs["in_place"] > 0, "it began anew instead of going on"
+        assert node.power_on() == "b"
+        assert slot_bytes(node, "a") == active_before
+        node.power_off()
+
+
+def downloaded_share(node: Machine) -> float:
+    path = node.root / "run/updated/status.json"
+    progress = json.loads(path.read_text())["progress"] if path.exists() else None
+    if not progress or progress["step"] != "download" or not progress["total"]:
+        return 0.0
+    return float(progress["done"] / progress["total"])
+
+
+def slot_bytes(node: Machine, slot: str) -> bytes:
+    with node.disk.open("rb") as disk:
+        table = gpt.read_table(disk.fileno())
+        partition = table.partition(f"rootfs-{slot}")
+        disk.seek(partition.offset(table.sector_size))
+        return disk.read(partition.size(table.sector_size))
+
+
+def test_a_killed_daemon_leaves_no_writer_behind(tmp_path: Path, publisher: Publisher, bus: str) -> None:
+    publisher.release("1.1.0", size=6_000_000)
+    with nginx.serve(publisher.repository, rate_limit="1m") as url:
+        node = make_machine(tmp_path / "machine", publisher, url, slot_size="12M")
+        node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+        node.start_daemon()
+        node.wait_until(lambda: downloaded_share(node) > 0.05)
+        assert node.daemon is not None
+        pid = node.daemon.pid
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        assert children
+        node.daemon.kill()
+        node.daemon.wait()
+        node.daemon = None
+        end = time.monotonic() + 5
+        while any(running(child) for child in children) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not any(running(child) for child in children)
+        node.power_off()
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+

@@ -1,0 +1,115 @@
+"""A publish that is cut anywhere leaves a repository that nodes can read, and that can be published to."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootctl import durable
+from tests.publish.client import Client
+from tests.publish.conftest import Desk
+from updated.core.version import Version
+from updated.publish.inspection import verify
+from updated.publish.publisher import recall, refresh
+
+
+class Cut(BaseException):
+    """The end of the process; nothing may catch it."""
+
+
+class Scissors:
+    """Cuts before or after the n-th durable effect."""
+
+    NAMES = ("write_file", "rename", "sync_fd", "sync_directory", "remove")
+
+    def __init__(self, patch: pytest.MonkeyPatch, at: int, *, after: bool) -> None:
+        self.count = 0
+        for name in self.NAMES:
+            patch.setattr(durable, name, self._cutting(getattr(durable, name), at, after))
+
+    def _cutting(self, effect: Callable[..., Any], at: int, after: bool) -> Callable[..., Any]:
+        def cutting(*arguments: Any, **named: Any) -> None:
+            self.count += 1
+            if self.count == at and not after:
+                raise Cut
+            effect(*arguments, **named)
+            if self.count == at:
+                raise Cut
+
+        return cutting
+
+
+def add(desk: Desk) -> None:
+    desk.add("1.1.0", seed=2)
+
+
+def ship(desk: Desk) -> None:
+    desk.promote("stable", "1.0.0")
+
+
+def take_back(desk: Desk) -> None:
+    recall(desk.repository, desk.keys, "beta", "1.0.0", "bad", now=desk.now)
+
+
+def renew(desk: Desk) -> None:
+    refresh(desk.repository, desk.keys, now=desk.now + 500 * 86400)
+    refresh(desk.repository, desk.keys, now=desk.now)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("publish", [add, ship, take_back, renew])
+def test_a_cut_at_any_effect_leaves_the_old_state_or_the_new_one(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, publish: Callable[[Desk], None], after: bool
+) -> None:
+    desk.add("1.0.0", seed=1)
+    desk.promote("beta", "1.0.0")
+    shutil.copytree(desk.path, tmp_path / "before")
+    for at in itertools.count(1):
+        shutil.rmtree(desk.path)
+        shutil.copytree(tmp_path / "before", desk.path)
+        with Client(desk.path, desk.root) as client:
+            client.fetch()
+            with monkeypatch.context() as patch:
+                scissors = Scissors(patch, at, after=after)
+                with contextlib.suppress(Cut):
+                    publish(desk)
+            assert client.channel("beta").entries[0].version == Version("1.0.0")
+            verify(desk.repository, now=desk.now)
+            publish(desk)
+            client.fetch()
+            verify(desk.repository, now=desk.now)
+        if scissors.count < at:
+            break
+    # Each of these writes at least two files of metadata: replaced, and its folder synced.
+    assert at > 4
+
+
+def test_what_a_killed_add_left_is_swept_by_the_next(desk: Desk) -> None:
+    left = desk.path / "blobs" / ".unfinished-x"
+    left.write_bytes(b"half a blob")
+    desk.add("1.0.0")
+    assert not left.exists()
+    assert all(len(name) == 64 for name in os.listdir(desk.path / "blobs"))
+
+
+def test_a_failed_add_leaves_no_unfinished_blob(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "sync_fd", full)
+    with pytest.raises(OSError, match="No space"):
+        desk.add("1.0.0")
+    assert os.listdir(desk.path / "blobs") == []
+
+
+def test_files_are_readable_for_a_web_server(desk: Desk) -> None:
+    desk.add("1.0.0")
+    for file in Path(desk.path).rglob("*"):
+        assert file.stat().st_mode & 0o444 == 0o444, file

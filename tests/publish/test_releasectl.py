@@ -1,0 +1,172 @@
+"""The command, as a publisher types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.publish.client import Client
+from updated.core.version import Version
+from updated.publish.__main__ import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def releasectl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RELEASECTL_PASSPHRASE", raising=False)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    file = tmp_path / "rootfs.img"
+    file.write_bytes(b"a system " * 50_000)
+    return str(file)
+
+
+def published(releasectl: Run, image: str) -> None:
+    assert releasectl("init", "repository", "--keys", "keys")[0] == 0
+    assert releasectl(
+        "add", "repository", "--keys", "keys", "--version", "1.0.0", "--compatible", "demo",
+        "--component", f"rootfs={image}",
+    )[0] == 0  # fmt: skip
+
+
+def test_from_an_empty_folder_to_a_node(releasectl: Run, image: str, tmp_path: Path) -> None:
+    published(releasectl, image)
+    promoted = releasectl(
+        "promote", "repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0", "--rollout-hours", "2"
+    )
+    assert promoted == (0, "Channel stable ships release 1.0.0.\n", "")
+    assert releasectl("export-root", "repository", "root.json")[0] == 0
+    assert releasectl("verify", "repository")[1].startswith("All is well: 8 roles, 1 releases, 1 images")
+    with Client(tmp_path / "repository", (tmp_path / "root.json").read_bytes()) as client:
+        assert client.channel("stable").entries[0].version == Version("1.0.0")
+
+
+def test_the_command_runs_as_a_program(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "updated.publish", "status", str(tmp_path / "nothing")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("releasectl: the folder ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_status_says_what_each_channel_ships_and_how_long_signatures_last(releasectl: Run, image: str) -> None:
+    published(releasectl, image)
+    before = releasectl("status", "repository")[1]
+    assert "in no channel: 1.0.0" in before
+    releasectl("promote", "repository", "--keys", "keys", "--channel", "beta", "--version", "1.0.0", "--barrier")
+    releasectl("recall", "repository", "--keys", "keys", "--channel", "beta", "--version", "1.0.0", "--reason", "slow")
+
+    text = releasectl("status", "repository")[1]
+    document = json.loads(releasectl("status", "repository", "--json")[1])
+
+    assert "recalled: slow" in text
+    assert "channel stable: no release" in text
+    assert document["releases"] == ["1.0.0"]
+    assert document["channels"]["beta"][0] == {
+        "version": "1.0.0", "share": 0.0, "recalled": "slow", "barrier": True, "deadend": None, "minimum": None,
+    }  # fmt: skip
+    days = {role["name"]: role["days_left"] for role in document["roles"]}
+    assert days["timestamp"] == pytest.approx(3, abs=0.1)
+    assert days["root"] == pytest.approx(730, abs=0.1)
+
+
+def test_keys_inside_of_the_repository_are_refused(releasectl: Run, tmp_path: Path) -> None:
+    os.symlink("repository", tmp_path / "elsewhere")
+    (tmp_path / "repository").mkdir()
+    for folder in ("repository/keys", "repository", "elsewhere/keys"):
+        code, _, error = releasectl("init", "repository", "--keys", folder)
+        assert code == 1
+        assert "would be published" in error
+    assert os.listdir(tmp_path / "repository") == []
+
+
+def test_key_list_shows_which_private_keys_are_there(releasectl: Run, image: str, tmp_path: Path) -> None:
+    published(releasectl, image)
+    (tmp_path / "keys" / "root-3.pem").unlink()
+    code, text, _ = releasectl("key", "list", "repository", "--keys", "keys")
+    assert code == 0
+    assert "root: 2 of 3" in text
+    assert "in keys: root-1, root-2\n" in text
+    assert "root-1" not in releasectl("key", "list", "repository")[1]
+
+
+def test_encrypted_keys_need_their_passphrase(releasectl: Run, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELEASECTL_PASSPHRASE", "open sesame")
+    published(releasectl, image)
+    monkeypatch.delenv("RELEASECTL_PASSPHRASE")
+    code, _, error = releasectl("refresh", "repository", "--keys", "keys")
+    assert code == 1
+    assert "Set RELEASECTL_PASSPHRASE" in error
+    Path("passphrase").write_text("open sesame\n")
+    assert releasectl("refresh", "repository", "--keys", "keys", "--passphrase-file", "passphrase")[0] == 0
+
+
+def test_the_build_time_can_be_given_for_reproducible_releases(
+    releasectl: Run, image: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    published(releasectl, image)
+    manifest = next((tmp_path / "repository" / "targets" / "releases").iterdir())
+    assert json.loads(manifest.read_bytes())["built"] == "2023-11-14T22:13:20Z"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--version", "one"], "is not a version"),
+        (["--component", "rootfs"], "NAME=VALUE"),
+        (["--component", "rootfs=x", "--component", "rootfs=y"], "twice"),
+        (["--component", "Root=/dev/null"], "is not a name"),
+        (["--component", "rootfs=missing.img"], "No such file"),
+        (["--component", "rootfs=/dev/null"], "is empty"),
+        (["--compatible", "de\nmo"], "compatible"),
+        (["--notes", "missing.txt"], "Name a text file"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_that_names_it(
+    releasectl: Run, image: str, arguments: list[str], part: str
+) -> None:
+    published(releasectl, image)
+    given = {"--version": "1.1.0", "--compatible": "demo", "--component": f"rootfs={image}"}
+    rest = [text for option, value in given.items() if option not in arguments for text in (option, value)]
+    code, out, error = releasectl("add", "repository", "--keys", "keys", *rest, *arguments)
+    assert (code, out) == (1, "")
+    assert part in error
+    assert error.count("\n") == 1
+
+
+def test_wrong_usage_is_exit_status_2(releasectl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["ship"], ["add", "repository"], ["key"]):
+        with pytest.raises(SystemExit) as caught:
+            releasectl(*arguments)
+        assert caught.value.code == 2
+    assert "usage: releasectl" in capsys.readouterr().err
+
+
+def test_a_file_system_that_refuses_is_named(releasectl: Run, image: str, tmp_path: Path) -> None:
+    published(releasectl, image)
+    code, _, error = releasectl("export-root", "repository", "missing/root.json")
+    assert code == 1
+    assert "missing/root.json" in error
+    (tmp_path / "file").write_text("")
+    assert releasectl("init", "file/repository", "--keys", "other")[0] == 1

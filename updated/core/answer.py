@@ -1,0 +1,71 @@
+"""What the downloader answers, read as strictly as what comes from the network: it may have been taken over by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from updated.core.document import Object, parsed
+from updated.core.errors import UpdatedError
+from updated.core.selection import Reason
+from updated.core.state import Offer
+
+T = TypeVar("T")
+MAX_EPOCH = 2**40
+COSTS = ("image", "in_place", "downloaded", "written")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAnswer:
+    """What a channel has for this node; `expiries` by role, in seconds since the epoch."""
+
+    offer: Offer | None
+    reasons: tuple[Reason, ...]
+    expiries: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def check_answer(result: Mapping[str, Any]) -> CheckAnswer:
+    """The answer to `updated fetch check`. Raises `UpdatedError` ("child-failed")."""
+    return _read(lambda: _check(Object(result, "")))
+
+
+def install_answer(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, int]]:
+    """What each component cost, in bytes, from the answer to `updated fetch install`.
+
+    Raises `UpdatedError` ("child-failed").
+    """
+
+    def read() -> Mapping[str, Mapping[str, int]]:
+        installed = Object(result, "").object("installed")
+        parts = {name: installed.object(name) for name in installed.keys()}  # noqa: SIM118
+        return {name: {cost: part.number(cost) for cost in COSTS} for name, part in parts.items()}
+
+    return _read(read)
+
+
+def _check(answer: Object) -> CheckAnswer:
+    offer = answer.object("offer") if answer.has("offer") else None
+    expiries = answer.object("expiries")
+    return CheckAnswer(
+        offer=None if offer is None else Offer(
+            offer.line("version", most=64), offer.digest("manifest"), offer.number("size"),
+        ),
+        reasons=tuple(_reason(each) for each in answer.objects("reasons")),
+        expiries={role: expiries.number(role, most=MAX_EPOCH) for role in expiries.keys()},  # noqa: SIM118
+        notes=tuple(answer.lines("notes")),
+    )
+
+
+def _reason(part: Object) -> Reason:
+    until = part.number("until", most=MAX_EPOCH) if part.has("until") else None
+    return Reason(part.line("code", most=64), part.line("text"), until)
+
+
+def _read(read: Callable[[], T]) -> T:
+    try:
+        return parsed(read, what="the process 'updated fetch'", code="child-failed", mend="See the log.")
+    except UpdatedError as error:
+        cause = f"gave an answer that does not fit: {error.cause}"
+        raise UpdatedError(error.code, error.what, cause, "It is tried again; see the log.") from None
