@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from bootctl import gpt, model
-from bootctl.active import active_slot
+from bootctl import model
+from bootctl.active import running_slot
 from bootctl.backend import BACKENDS, Backend, open_backend
 from bootctl.errors import BootError
 from bootctl.settings import BootSettings, ConfigError, Layered, boot_settings, load
@@ -129,34 +129,19 @@ def _show(
 
 
 def _active(options: argparse.Namespace, settings: BootSettings) -> str | None:
-    if options.active:
-        return str(options.active)
-    return active_slot(settings.root, _partuuids(settings))
+    try:
+        return _require_active(options, settings)
+    except BootError:
+        return None
 
 
 def _require_active(options: argparse.Namespace, settings: BootSettings) -> str:
-    active = _active(options, settings)
-    if active is None:
-        raise BootError(
-            "active-unknown",
-            "the running slot",
-            "the kernel's command line names neither updated.slot nor the PARTUUID of a slot",
-            "Name it with --active.",
-        )
-    return active
-
-
-def _partuuids(settings: BootSettings) -> dict[str, str]:
-    """PARTUUID -> slot; empty when the disk isn't known or has no table."""
-    disk = settings.image or settings.device
-    if disk is None:
-        return {}
+    if options.active:
+        return str(options.active)
     try:
-        with open(disk, "rb", buffering=0) as file:
-            slots = gpt.slot_partitions(gpt.read_table(file.fileno()), settings.component)
-    except (BootError, OSError):
-        return {}
-    return {partition.unique_guid: slot for slot, partition in slots.items()}
+        return running_slot(settings)
+    except BootError as error:
+        raise BootError(error.code, error.what, error.cause, f"{error.mend} Or name it with --active.") from None
 
 
 if __name__ == "__main__":

@@ -7,9 +7,46 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from bootctl.errors import BootError
+from bootctl.gpt import read_table, slot_partitions
+from bootctl.settings import BootSettings
+
 # Words are separated by blanks; double quotes keep blanks within a value (Linux, lib/cmdline.c).
 _WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _SLOT: Final = re.compile(r"[a-z0-9]+")
+
+
+def running_slot(settings: BootSettings) -> str:
+    """The slot that runs now. Never a guess: confirming the wrong slot would take away the way back.
+
+    Raises BootError `active-unknown`; `no-disk`, or as `bootctl.gpt`, when the partition table is needed and not there.
+    """
+    slot = active_slot(settings.root, {}) or active_slot(settings.root, _slots_by_partuuid(settings))
+    if slot is None:
+        raise BootError(
+            "active-unknown",
+            "the running slot",
+            f"{os.path.join(settings.root, 'proc/cmdline')} does not tell which one it is",
+            "Let the bootloader pass updated.slot=NAME, or root=PARTUUID=… of a slot's partition.",
+        )
+    return slot
+
+
+def _slots_by_partuuid(settings: BootSettings) -> Mapping[str, str]:
+    disk = settings.image or settings.device
+    if disk is None:
+        return {}
+    try:
+        fd = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BootError(
+            "no-disk", disk, f"it can't be opened ({error.strerror})", "Set device or image in the table [disk]."
+        ) from error
+    try:
+        partitions = slot_partitions(read_table(fd), settings.component)
+    finally:
+        os.close(fd)
+    return {partition.unique_guid: slot for slot, partition in partitions.items()}
 
 
 def active_slot(root: str, partuuids: Mapping[str, str]) -> str | None:

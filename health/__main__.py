@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
+from bootctl.active import running_slot
 from bootctl.backend import Backend, open_backend
 from bootctl.errors import BootError
 from bootctl.model import BootView
@@ -22,7 +23,6 @@ from health.judgement import Verdict, changed, judge
 from health.probes import Surroundings, attempt
 from health.record import Record, listing
 from health.runner import run_checks
-from health.slot import running_slot
 
 EXIT_USAGE = 2
 EXIT_BOOT_REFERENCE = 5
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     try:
         backend = open_backend(settings)
-        slot = running_slot(settings, backend.name)
+        slot = running_slot(settings)
         return _judge_once(root, slot, backend, act=not options.no_act, as_json=options.json)
     except BootError as error:
         _complain(str(error))

@@ -10,7 +10,7 @@ OUTPUT_LIMIT = 2000
 """Characters of a check's output that are kept: the last ones, since the reason of a failure stands at the end."""
 
 REASON_LIMIT = 300
-"""Characters of the last line of the output that are told as the reason."""
+"""Characters of the last lines of the output that are told as the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +139,14 @@ class CheckResult:
 
     @property
     def reason(self) -> str:
-        """One line for a person: how it ended, and the last line that it wrote."""
+        """One line for a person: how it ended, and the last lines that it wrote."""
         ended = {"pass": "passed", "fail": "failed", "skip": "skipped", "timeout": "timed out"}[self.result]
-        lines = self.output.strip().splitlines()
+        # It is shown on terminals, where an escape sequence of a check could do anything.
+        shown = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in self.output)
+        lines = [line.strip() for line in shown.split("\n") if line.strip()]
         if not lines:
             return ended
-        # It is shown on terminals, where an escape sequence of a check could do anything.
-        last = "".join(letter if letter.isprintable() else " " for letter in lines[-1]).strip()
-        return f"{ended}: {last[:REASON_LIMIT]}"
+        # Many programs name the cause in the line before the last one.
+        both = "; ".join(lines[-2:])
+        told = both if len(both) <= REASON_LIMIT else lines[-1]
+        return f"{ended}: {told[:REASON_LIMIT]}"

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator, Mapping
 
 from bootctl import gpt
-from bootctl.active import active_slot
+from bootctl.active import running_slot
 from bootctl.errors import BootError
 from bootctl.settings import BootSettings, below
 from updated.core.errors import UpdatedError
@@ -46,16 +46,21 @@ class Disk:
         return path
 
     def running_slot(self) -> str:
-        """The slot that runs, from the kernel's command line. Raises `UpdatedError` ("slot-running")."""
+        """The slot that runs, from the kernel's command line.
+
+        Raises `UpdatedError`: "slot-running" when it can't be told, "slot-missing" when it is not on the disk.
+        """
         try:
+            slot = running_slot(self._settings)
             slots = gpt.slot_partitions(self._table(), self._settings.component)
         except BootError as error:
+            if error.code == "active-unknown":
+                raise UpdatedError("slot-running", error.what, error.cause, error.mend) from None
             raise boot_error(error) from None
-        slot = active_slot(self._settings.root, {part.unique_guid: name for name, part in slots.items()})
-        if slot is None or slot not in slots:
+        if slot not in slots:
             raise UpdatedError(
-                "slot-running", "the running slot", "can not be told from the kernel's command line",
-                "Boot with updated.slot=NAME, or with root=PARTUUID= of a slot's partition.",
+                "slot-missing", f"the running slot {slot}", "has no partition on the disk",
+                "Correct device or image in the table [disk].",
             )
         return slot
 

@@ -162,7 +162,7 @@ class HttpSource:
             except _MayPass as fault:
                 # Less than the lowest rate would have brought is no progress: a server that drops each connection
                 # after a few bytes could hold us for ever otherwise.
-                if position - begun >= self._settings.lowest_rate * self._settings.window_seconds:
+                if position - begun >= max(1, self._settings.lowest_rate * self._settings.window_seconds):
                     failures = 0
                 failures = self._pause(failures, fault)
 

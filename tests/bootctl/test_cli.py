@@ -123,7 +123,7 @@ def test_an_unknown_active_slot_has_to_be_named(root: Path, capsys: pytest.Captu
     for verb in (["arm", "b"], ["confirm"], ["rollback"]):
         status, _, err = call(capsys, "--root", root, *verb)
         assert status == 1
-        assert "Name it with --active." in err
+        assert "name it with --active." in err
     assert json.loads(call(capsys, "--root", root, "show", "--json")[1])["active"] is None
 
 

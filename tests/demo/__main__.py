@@ -203,13 +203,19 @@ class Demo:
             "PYTHONPATH=/usr/lib/updated", "/usr/bin/python3", "-BPs", "-m", "health",
         ]
         self.machine.provision(self.images["1.0.0"], SLOT_SIZE)
-        layout = subprocess.run(["sfdisk", "-l", str(self.machine.disk)], capture_output=True, text=True, check=False)
-        self.terminal.command("sfdisk -l disk.img", "\n".join(layout.stdout.splitlines()[-5:]))
+        layout = subprocess.run(
+            ["parted", "--script", str(self.machine.disk), "unit", "MiB", "print"],
+            capture_output=True, text=True, check=False,
+        )
+        self.terminal.command("parted disk.img unit MiB print", "\n".join(layout.stdout.splitlines()[-6:]))
         slot = self.reboot()
         self.wait(self.at_rest)
         self.updatectl("status")
+        names = [name for name in ("esp", "rootfs-a", "rootfs-b", "state") if f" {name}" in layout.stdout]
+        self.check("parted reads the layout: EFI system partition, two slots, state", len(names) == 4)
         self.check("the factory's slot a boots 1.0.0 and is confirmed", slot == "a" and self.running() == "1.0.0")
-        self.check("without loop devices or mounts: slots are written inside the image file", True)
+        loops = subprocess.run(["losetup", "-j", str(self.machine.disk)], capture_output=True, text=True, check=False)
+        self.check("slots are found and written inside the image file, without a loop device", not loops.stdout)
 
     def update(self, port: int) -> None:
         """4 and 5: a good release."""

@@ -33,13 +33,15 @@ _CONFIG = """\
 
 @contextmanager
 def private_bus() -> Iterator[str]:
-    """The address of the bus, for DBUS_SYSTEM_BUS_ADDRESS."""
+    """The address of the bus, for DBUS_SYSTEM_BUS_ADDRESS. As on a system bus, every user may connect."""
     with tempfile.TemporaryDirectory(prefix="bus-") as folder:
+        os.chmod(folder, 0o755)
         config = os.path.join(folder, "bus.conf")
         with open(config, "w", encoding="ascii") as file:
             file.write(_CONFIG.format(folder=folder))
         command = ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--print-address=1"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        # What it says of its limits on open files is of no interest here.
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
             try:
                 assert process.stdout is not None
                 address = process.stdout.readline().strip()

@@ -81,7 +81,9 @@ def test_the_reason_names_each_required_check_that_failed_and_no_wanted_one() ->
         CheckResult("db", "required", "tcp", "timeout"),
         CheckResult("ntp", "wanted", "tcp", "fail"),
     ]
-    assert judge(view, "b", results).reason == ("required check web failed: no route; required check db timed out")
+    assert judge(view, "b", results).reason == (
+        "required check web failed: exit status 1; no route; required check db timed out"
+    )
 
 
 def test_the_reason_can_not_steer_a_terminal() -> None:

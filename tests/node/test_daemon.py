@@ -9,6 +9,8 @@ import random
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -337,3 +339,96 @@ def running(pid: int) -> bool:
     except FileNotFoundError:
         return False
 
+
+
+# ------------------------------------------------------------------------------------------------- who may do what
+
+
+def call_as_nobody(bus: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A call by a user without any right, judged by busctl."""
+    words = ["busctl", f"--address={bus}", "call", "org.updated.Updated1", "/org/updated/Updated1", *arguments]
+    return subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *words],
+        capture_output=True, text=True, check=False, timeout=30,
+    )
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can call as another user")
+
+
+@needs_root
+def test_anyone_may_read_the_status(node: Machine, bus: str) -> None:
+    started(node)
+    done = call_as_nobody(bus, "org.freedesktop.DBus.Properties", "Get", "ss", "org.updated.Updated1", "Version")
+    assert '"1.0.0"' in done.stdout, done.stderr
+
+
+@needs_root
+@pytest.mark.parametrize("member", ["Check", "Install", "Reboot", "Rollback", "Unhold"])
+def test_a_caller_whom_polkit_does_not_allow_is_refused(node: Machine, bus: str, member: str) -> None:
+    started(node)
+    done = call_as_nobody(bus, "org.updated.Updated1", member)
+    assert done.returncode != 0
+    assert "polkit" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not asked_to_reboot(node)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["Nonsense"], ["SetChannel"], ["SetChannel", "s", "No Name!"], ["Hold", "t", "18446744073709551615"]]
+)
+def test_a_wrong_call_gets_a_named_error_without_a_traceback(node: Machine, bus: str, arguments: list[str]) -> None:
+    started(node)
+    done = subprocess.run(
+        ["busctl", f"--address={bus}", "call", "org.updated.Updated1", "/org/updated/Updated1",
+         "org.updated.Updated1", *arguments],
+        capture_output=True, text=True, check=False, timeout=30,
+    )
+    assert done.returncode != 0
+    assert done.stderr.strip()
+    assert "Traceback" not in done.stderr
+    assert "File " not in done.stderr
+    assert status(node)["alive"]
+
+
+def test_introspection_shows_every_method_property_and_signal(node: Machine, bus: str) -> None:
+    started(node)
+    done = subprocess.run(
+        ["busctl", f"--address={bus}", "introspect", "org.updated.Updated1", "/org/updated/Updated1",
+         "org.updated.Updated1"],
+        capture_output=True, text=True, check=True, timeout=30,
+    )
+    for name in ("Check", "Install", "Reboot", "Rollback", "SetChannel", "Hold", "Unhold", "Allow", "Phase", "Status",
+                 "Summary", "Progress", "StateChanged"):
+        assert f".{name}" in done.stdout
+
+
+@needs_root
+def test_the_downloader_runs_as_an_unprivileged_user(publisher: Publisher, bus: str) -> None:
+    probe = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", "import updated.fetch"],
+        capture_output=True, check=False,
+    )
+    if probe.returncode != 0:
+        pytest.skip("the user nobody can not read this checkout")
+    publisher.release("1.1.0", size=6_000_000)
+    serving = nginx.serve(publisher.repository, rate_limit="1m")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, serving as url:
+        os.chmod(folder, 0o755)
+        node = make_machine(Path(folder) / "machine", publisher, url, slot_size="12M")
+        node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+        node.write_config(node.config.replace('user = ""', 'user = "nobody"'))
+        node.start_daemon()
+        node.wait_until(lambda: downloaded_share(node) > 0.05)
+        assert node.daemon is not None
+        pid = node.daemon.pid
+        child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+        lines = Path(f"/proc/{child}/status").read_text().splitlines()
+        values = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+        assert set(values["Uid"]) == {"65534"}
+        assert set(values["Gid"]) == {"65534"}
+        assert values["Groups"] == []
+        assert values["CapEff"] == ["0000000000000000"]
+        node.wait_until(lambda: asked_to_reboot(node))
+        assert node.power_on() == "b"
+        node.power_off()

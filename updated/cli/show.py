@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _GLYPHS = {"running": "●", "next": "↻", "bad": "×", "other": "○"}
-_COLOURS = {"good": "32", "trial": "33", "bad": "31", "dim": "2", "bold": "1"}
+_COLOURS = {"good": "32", "trial": "33", "bad": "31", "empty": "2", "bold": "1"}
 
 
 def status_text(document: Mapping[str, Any], *, colours: bool) -> str:

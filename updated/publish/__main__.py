@@ -10,6 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+try:
+    import numpy  # noqa: F401
+except ModuleNotFoundError:
+    sys.exit("releasectl: the library numpy is missing. Install it: pip install 'updated[publish]'")
+
 from updated.core.document import dump
 from updated.core.errors import UpdatedError
 from updated.core.release import Release
