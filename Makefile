@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint system-packages clean help
+.PHONY: demo test lint docs system-packages clean help
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,9 @@ lint: $(STAMP) ## ruff and mypy --strict
 
 test: $(STAMP) lint ## Everything that continuous integration checks
 	$(BIN)/pytest -n 2 --dist loadfile
+
+docs: $(STAMP) ## Write the generated tables of the documents anew
+	$(BIN)/python -m tests.documents
 
 clean: ## Remove the environment and all that was built
 	rm -rf $(VENV) build dist

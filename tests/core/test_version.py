@@ -35,8 +35,6 @@ def test_the_examples_of_the_specification_are_in_order(ordered: list[str]) -> N
     ],
 )
 def test_numbers_count_as_numbers_and_texts_by_their_bytes(lower: str, higher: str) -> None:
-    if (lower, higher) == ("1.0.0-a.b", "1.0.0-a-b.0"):  # "a" is a prefix of "a-b"
-        assert "a" < "a-b"
     assert Version(lower) < Version(higher)
 
 

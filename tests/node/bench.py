@@ -169,18 +169,16 @@ def flip(path: Path, at: int | None = None) -> None:
     path.write_bytes(data)
 
 
-def files_except(folder: Callable[[], Path], faults: Callable[[str], Answer | None]) -> Answer:
-    """Serves the files below a folder; `faults` gives another answer for the paths that it wants to spoil."""
+def files_except(folder: Callable[[], Path], spoil: Callable[[Handler, bytes], Answer | None]) -> Answer:
+    """Serves the files below a folder; `spoil` gives another answer than the file's content where it wants to."""
 
     def answer(handler: Handler) -> None:
-        fault = faults(handler.path)
         path = folder() / handler.path.lstrip("/")
-        if fault is not None:
-            fault(handler)
-        elif path.is_file():
-            ranged(path.read_bytes())(handler)
-        else:
+        if not path.is_file():
             status(404)(handler)
+            return
+        data = path.read_bytes()
+        (spoil(handler, data) or ranged(data))(handler)
 
     return answer
 
@@ -188,8 +186,8 @@ def files_except(folder: Callable[[], Path], faults: Callable[[str], Answer | No
 def start_once(machine: Machine) -> subprocess.Popen[str]:
     """A cycle in the background."""
     return subprocess.Popen(
-        [sys.executable, "-m", "updated", "--root", str(machine.root), "--once"], env={**os.environ, **machine.environment},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "updated", "--root", str(machine.root), "--once"],
+        env={**os.environ, **machine.environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
 
 

@@ -15,7 +15,7 @@ from updated.core.errors import UpdatedError
 
 T = TypeVar("T")
 MAX_DEPTH = 16
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _EARLIEST = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())

@@ -1,0 +1,55 @@
+"""Values of the core for property tests."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from bootctl.model import BootView, SlotState
+from updated.core.errors import CODES, UpdatedError
+from updated.core.release import Blob, Channel, ChannelEntry, Component, Recall, Release, Rollout
+from updated.core.selection import Reason
+from updated.core.state import BootFacts, Denial, Fallback, Hold, Offer, Phase, State, Target
+from updated.core.version import Version
+
+LATEST = 253402300799
+digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
+names = st.from_regex(r"[a-z][a-z0-9_-]{0,31}", fullmatch=True)
+versions = st.lists(st.integers(0, 999), min_size=1, max_size=4).map(lambda parts: Version(".".join(map(str, parts))))
+epochs = st.integers(0, LATEST)
+lines = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp", "Cs")), max_size=30)
+blobs = st.builds(Blob, digests, st.integers(0, 2**44))
+components = st.builds(Component, st.integers(1, 2**44), digests, blobs, blobs)
+compatibles = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,127}", fullmatch=True)
+releases = st.builds(
+    Release, versions, compatibles, epochs, st.dictionaries(names, components, min_size=1, max_size=3),
+    st.text(st.characters(codec="utf-8"), max_size=50),
+)
+rollouts = st.builds(Rollout, epochs, st.integers(0, 366 * 86400))
+entries = st.builds(
+    ChannelEntry, versions, digests, st.none() | rollouts, st.booleans(), st.none() | lines,
+    st.none() | st.builds(Recall, lines), st.none() | versions,
+)
+channels = st.builds(
+    lambda name, members: Channel(name, tuple(sorted(members, key=lambda entry: entry.version))),
+    names, st.lists(entries, max_size=5, unique_by=lambda entry: entry.version),
+)
+
+slot_states = st.builds(SlotState, st.integers(0, 15), st.integers(0, 15), st.booleans())
+facts = st.builds(
+    lambda slot, version, boot, a, b: BootFacts(slot, version, boot, BootView((("a", a), ("b", b)))),
+    st.sampled_from("ab"), lines, lines, slot_states, slot_states,
+)
+errors = st.builds(UpdatedError, st.sampled_from(sorted(CODES)), lines, lines, lines)
+states = st.builds(
+    State,
+    facts=facts, channel=names, seed=st.floats(0, 1, exclude_max=True), phase=st.sampled_from(Phase),
+    target=st.none() | st.builds(Target, lines, digests, st.sampled_from("ab"), st.integers(0, 15)),
+    offer=st.none() | st.builds(Offer, lines, digests, st.integers(0, 2**44)),
+    insist=st.booleans(),
+    reasons=st.lists(st.builds(Reason, lines, lines, st.none() | epochs), max_size=3).map(tuple),
+    error=st.none() | errors, failures=st.integers(0, 1000), next_check=epochs, last_check=st.none() | epochs,
+    hold=st.none() | st.builds(Hold, lines, st.none() | epochs),
+    denied=st.lists(st.builds(Denial, lines, digests, lines, epochs), max_size=3).map(tuple),
+    fallback=st.none() | st.builds(Fallback, lines, lines, epochs),
+    versions=st.dictionaries(st.sampled_from("ab"), lines), judged=lines,
+)

@@ -1,0 +1,138 @@
+"""When the node may act, and when it looks again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootctl.model import BootView, SlotState
+from tests.core.strategies import states
+from updated.core import machine
+from updated.core.errors import UpdatedError
+from updated.core.machine import decide, first_state
+from updated.core.policy import (
+    FIRST_RETRY_SECONDS,
+    LONGEST_RETRY_SECONDS,
+    Policy,
+    install_obstacles,
+    is_due,
+    next_check,
+    pauses,
+    reboot_obstacles,
+    retry_at,
+)
+from updated.core.state import BootFacts, Denial, Hold, Offer, Phase, State, Target
+
+NOW = 1_800_000_000
+GOOD, UNUSED = SlotState(2, 0, True), SlotState()
+OFFER = Offer("1.1", "ab" * 32, 7)
+intervals = st.integers(1, 30 * 86400)
+chances = st.floats(0, 1, exclude_max=True)
+
+
+def node(slot_a: SlotState = GOOD, **changes: Any) -> State:
+    facts = BootFacts("a", "1.0", "boot", BootView((("a", slot_a), ("b", UNUSED))))
+    return replace(first_state(facts, "stable", 0.5), **changes)
+
+
+def codes(state: State, policy: Policy = Policy(), offer: Offer = OFFER, now: int = NOW) -> list[str]:
+    return [reason.code for reason in install_obstacles(state, policy, offer, now)]
+
+
+def test_nothing_stands_in_the_way_of_a_confirmed_node() -> None:
+    assert codes(node()) == []
+
+
+def test_a_slot_on_trial_installs_nothing() -> None:
+    assert codes(node(SlotState(2, 1, False))) == ["trial"]
+    assert codes(node(SlotState(2, 1, False), insist=True)) == ["trial"]
+
+
+@pytest.mark.parametrize("denial", [Denial("1.1", "", "sick", 1), Denial("other", OFFER.manifest, "sick", 1)])
+def test_a_denied_release_is_not_installed_even_on_a_persons_word(denial: Denial) -> None:
+    assert codes(node(denied=(denial,), insist=True)) == ["denied"]
+
+
+def test_a_hold_and_the_configuration_pause_until_a_person_insists() -> None:
+    off = Policy(enabled=False, disabled_by="/etc/x:1")
+    held = node(hold=Hold("root", NOW + 1))
+    assert codes(held, off) == ["disabled", "held"]
+    assert codes(replace(held, insist=True), off) == []
+
+
+def test_a_hold_ends_at_its_time() -> None:
+    held = node(hold=Hold("root", NOW))
+    assert codes(held, now=NOW - 1) == ["held"]
+    assert codes(held, now=NOW) == []
+    assert [reason.until for reason in pauses(node(hold=Hold("root", None)), Policy(), NOW)] == [None]
+
+
+def test_reboots_are_left_to_a_person_when_they_are_manual() -> None:
+    manual = Policy(reboot_automatically=False)
+    assert [reason.code for reason in reboot_obstacles(node(), manual, NOW)] == ["manual-reboot"]
+    assert reboot_obstacles(node(), Policy(), NOW) == ()
+
+
+@given(intervals, chances)
+def test_a_fleet_spreads_its_checks_by_a_tenth(interval: int, chance: float) -> None:
+    wait = next_check(Policy(interval=interval), NOW, chance) - NOW
+    assert interval * 0.9 - 1 <= wait <= interval * 1.1
+
+
+@given(intervals, st.integers(1, 10**6), chances)
+def test_retries_double_within_bounds(interval: int, failures: int, chance: float) -> None:
+    policy = Policy(interval=interval)
+    wait = retry_at(policy, NOW, failures, chance) - NOW
+    assert 1 <= wait <= 1.25 * min(LONGEST_RETRY_SECONDS, interval)
+    undisturbed = min(FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16), LONGEST_RETRY_SECONDS, interval)
+    assert wait >= 0.75 * undisturbed - 1
+
+
+@given(intervals, st.integers(1, 10**6), chances)
+def test_no_wait_that_the_policy_sets_is_cut_short(interval: int, failures: int, chance: float) -> None:
+    policy = Policy(interval=interval)
+    for at in (next_check(policy, NOW, chance), retry_at(policy, NOW, failures, chance)):
+        assert is_due(policy, at, NOW) == (at <= NOW)
+        assert is_due(policy, at, at)
+
+
+@given(intervals, st.integers(0, NOW))
+def test_a_clock_that_was_set_back_does_not_put_off_the_next_check(interval: int, by: int) -> None:
+    policy = Policy(interval=interval)
+    at = next_check(policy, NOW, 0.5)
+    assert is_due(policy, at, NOW - by) == (at - (NOW - by) > 2 * interval)
+
+
+def test_a_node_whose_clock_was_years_ahead_looks_as_soon_as_it_is_right() -> None:
+    ahead = NOW + 14 * 365 * 86400
+    failed = node(phase=Phase.CHECKING)
+    error = UpdatedError("metadata-expired", "the metadata", "expired", "Check the clock.")
+    failed = decide(failed, machine.Failed(ahead, 0.5, error), Policy()).state
+    assert failed.next_check > ahead
+    assert decide(failed, machine.Tick(NOW, 0.5), Policy()).state.phase is Phase.CHECKING
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_what_is_staged_and_not_armed_is_armed_before_any_reboot(automatic: bool) -> None:
+    policy = Policy(reboot_automatically=automatic)
+    staged = node(phase=Phase.CHECKING, target=Target(OFFER.version, OFFER.manifest, "b"))
+    decision = decide(staged, machine.CheckDone(NOW, 0.5, OFFER, ()), policy)
+    assert decision.state.phase is Phase.STAGED
+    assert decision.effects == (machine.Arm("b", policy.tries),)
+
+
+def test_a_state_of_another_boot_loader_is_no_reason_to_fail() -> None:
+    stranger = node(phase=Phase.STAGED, target=Target("1.1", OFFER.manifest, "b", 3))
+    facts = BootFacts("x", "1.0", "boot 2", BootView((("x", GOOD), ("y", UNUSED))))
+    state = decide(stranger, machine.Started(NOW, 0.5, facts), Policy()).state
+    assert (state.phase, state.target, state.passive) == (Phase.IDLE, None, "y")
+
+
+@given(states, st.integers(0, 2 * NOW), chances)
+def test_the_clock_alone_never_makes_the_machine_raise(state: State, now: int, chance: float) -> None:
+    after = decide(state, machine.Tick(now, chance), Policy()).state
+    decide(after, machine.Started(now, chance, state.facts), Policy())

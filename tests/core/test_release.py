@@ -1,0 +1,155 @@
+"""Release and channel manifests: what is formatted is parsed back; what does not fit is one typed error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.strategies import channels, entries, names, releases
+from updated.core.errors import UpdatedError
+from updated.core.release import Channel, ChannelEntry, Release, Rollout, channel_target, is_name, release_target
+from updated.core.version import Version
+
+DIGEST = "ab" * 32
+PART = {"sha256": DIGEST, "length": 7}
+RELEASE: dict[str, Any] = {
+    "schema": 1, "version": "1.2.0", "compatible": "box", "built": "2026-01-01T00:00:00Z",
+    "components": {"rootfs": {"size": 9, "sha256": DIGEST, "index": PART, "blob": PART}},
+}
+CHANNEL: dict[str, Any] = {"schema": 1, "channel": "stable", "releases": [{"version": "1.2.0", "manifest": DIGEST}]}
+PARSERS: list[Callable[[bytes], object]] = [Release.parse, Channel.parse]
+
+
+@given(releases)
+def test_a_release_manifest_is_parsed_back(release: Release) -> None:
+    again = Release.parse(release.format())
+    assert again == release
+    assert again.format() == release.format()
+
+
+@given(channels)
+def test_a_channel_manifest_is_parsed_back(channel: Channel) -> None:
+    again = Channel.parse(channel.format())
+    assert again == channel
+    assert again.format() == channel.format()
+
+
+@given(channels, entries)
+def test_an_entry_takes_the_place_of_the_one_of_its_version(channel: Channel, entry: ChannelEntry) -> None:
+    changed = channel.with_entry(entry)
+    assert entry in changed.entries
+    assert Channel.parse(changed.format()) == changed
+    assert [each for each in changed.entries if each.version != entry.version] == [
+        each for each in channel.entries if each.version != entry.version
+    ]
+
+
+def cause(parse: Callable[[bytes], object], data: bytes) -> str:
+    with pytest.raises(UpdatedError) as caught:
+        parse(data)
+    assert caught.value.code == "manifest-invalid"
+    return caught.value.cause
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(data=st.binary(max_size=100))
+def test_garbage_is_one_typed_error(parse: Callable[[bytes], object], data: bytes) -> None:
+    cause(parse, data)
+
+
+junk = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just([]) | st.just({})
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path] * bool(path) + [place for key, part in inner for place in places(part, (*path, key))]
+
+
+def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    copy = json.loads(json.dumps(value))
+    part = copy
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = new
+    return copy
+
+
+@pytest.mark.parametrize(("parse", "whole"), [(Release.parse, RELEASE), (Channel.parse, CHANNEL)])
+@given(data=st.data())
+def test_a_field_that_holds_something_else_is_one_typed_error_or_fits(
+    parse: Callable[[bytes], object], whole: dict[str, Any], data: st.DataObject
+) -> None:
+    spoiled = changed(whole, data.draw(st.sampled_from(places(whole))), data.draw(junk))
+    try:
+        parse(json.dumps(spoiled).encode())
+    except UpdatedError as error:
+        assert error.code == "manifest-invalid"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("schema",), 2, "schema is 2, and this program knows only 1"),
+        (("version",), "latest", "version is not a version"),
+        (("compatible",), "a\nb", "compatible is not a plain name"),
+        (("components",), {}, "components is empty"),
+        (("components", "../x"), {}, "is not a name"),
+        (("components", "rootfs", "size"), 0, "components.rootfs.size is not between 1 and"),
+        (("components", "rootfs", "sha256"), DIGEST.upper(), "components.rootfs.sha256 is not a SHA-256 digest"),
+        (("components", "rootfs", "blob", "length"), -1, "components.rootfs.blob.length is not between"),
+        (("components", "rootfs", "blob", "length"), True, "components.rootfs.blob.length is not a whole number"),
+        (("components", "rootfs", "url"), "http://elsewhere", "components.rootfs.url is not a known key"),
+        (("built",), 5, "built is not a time"),
+        (("extra",), 1, "extra is not a known key"),
+    ],
+)
+def test_a_wrong_release_manifest_is_told_by_its_field(path: tuple[str, ...], value: object, words: str) -> None:
+    assert words in cause(Release.parse, json.dumps(changed(RELEASE, path, value)).encode())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("channel",), "Stable", "channel is not a name"),
+        (("releases", 0, "manifest"), "x", "releases[0].manifest is not a SHA-256 digest"),
+        (("releases", 0, "rollout"), {"start": "2026-01-01T00:00:00Z", "seconds": -1}, "releases[0].rollout.seconds"),
+        (("releases", 0, "recalled"), {"reason": "a\x1b[2Jb"}, "releases[0].recalled.reason holds control characters"),
+        (("releases", 0, "deadend"), "x" * 1001, "releases[0].deadend is longer than 1000"),
+        (("releases", 0, "minimum"), "x", "releases[0].minimum is not a version"),
+        (("releases", 0, "wave"), 1, "releases[0].wave is not a known key"),
+        (("releases",), [{"version": "2", "manifest": DIGEST}, {"version": "1", "manifest": DIGEST}], "ascending"),
+        (("releases",), [{"version": "1", "manifest": DIGEST}, {"version": "1.0", "manifest": DIGEST}], "ascending"),
+        (("releases",), [1], "releases is not a list of objects"),
+    ],
+)
+def test_a_wrong_channel_manifest_is_told_by_its_field(path: tuple[str, ...], value: object, words: str) -> None:
+    assert words in cause(Channel.parse, json.dumps(changed(CHANNEL, path, value)).encode())
+
+
+@given(names)
+def test_targets_stay_in_their_folder(name: str) -> None:
+    assert is_name(name)
+    assert channel_target(name) == f"channels/{name}.json"
+    assert release_target("1.0-rc.1") == "releases/1.0-rc.1.json"
+
+
+@pytest.mark.parametrize("text", ["", "A", "1a", "a/b", "..", "a.b", "a\n", "a" * 33, "ä"])
+def test_what_is_no_name_can_not_become_a_path(text: str) -> None:
+    assert not is_name(text)
+
+
+@given(st.integers(0, 10**10), st.integers(0, 366 * 86400), st.floats(0, 1, exclude_max=True))
+def test_a_rollout_reaches_each_node_between_its_start_and_its_end(start: int, seconds: int, seed: float) -> None:
+    assert start <= Rollout(start, seconds).eligible_at(seed) <= start + seconds
+    assert Rollout(start, seconds).eligible_at(0.0) == start
+
+
+def test_the_version_keeps_the_form_that_names_its_file() -> None:
+    release = Release.parse(json.dumps(changed(RELEASE, ("version",), "1.2")).encode())
+    assert release.version == Version("1.2.0")
+    assert release.version.text == "1.2"

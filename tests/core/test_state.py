@@ -1,0 +1,81 @@
+"""The state on disk: what is saved is read back; what is not a state is one typed error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.strategies import states
+from updated.core.document import dump, load_object
+from updated.core.errors import UpdatedError
+from updated.core.policy import Policy
+from updated.core.state import State, format_state, parse_state
+from updated.core.status import Report, fault_document, status_document, summary
+
+OPTIONAL = ("target", "offer", "error", "last_check", "hold", "fallback")
+
+
+def read(document: Any) -> State:
+    data = dump(document)
+    return parse_state(load_object(data, what="the saved state", code="state-corrupt", mend="Begin anew."))
+
+
+@given(states)
+def test_a_state_is_read_back(state: State) -> None:
+    again = read(format_state(state))
+    assert again == state
+    assert str(again.error) == str(state.error)
+
+
+@given(states, st.data())
+def test_a_field_of_another_kind_is_one_typed_error_or_fits(state: State, data: st.DataObject) -> None:
+    document = format_state(state)
+    key = data.draw(st.sampled_from(sorted(document)))
+    document[key] = data.draw(st.sampled_from((None, True, -1, 1.5, "x", [], {}, [{}], [1])))
+    try:
+        read(document)
+    except UpdatedError as error:
+        assert error.code == "state-corrupt"
+
+
+@given(states, st.data())
+def test_a_field_that_is_missing_or_unknown_is_one_typed_error(state: State, data: st.DataObject) -> None:
+    document = format_state(state)
+    key = data.draw(st.sampled_from(sorted(document)))
+    with pytest.raises(UpdatedError, match="the saved state: new is not a known key"):
+        read({**document, "new": 1})
+    if key not in OPTIONAL:
+        with pytest.raises(UpdatedError, match="the saved state: "):
+            read({name: value for name, value in document.items() if name != key})
+
+
+@pytest.mark.parametrize("view", [[], ["a"], ["a", "a"], ["b", "c"], ["a", "b", "c"]])
+@given(state=states)
+def test_a_view_without_the_running_slot_and_one_other_is_refused(view: list[str], state: State) -> None:
+    document = format_state(state)
+    document["facts"] = {
+        **document["facts"], "slot": "a",
+        "view": [{"slot": name, "priority": 1, "tries_left": 0, "confirmed": True} for name in view],
+    }
+    with pytest.raises(UpdatedError, match="does not hold the running slot and one other"):
+        read(document)
+
+
+@given(states, st.integers(0, 2**40))
+def test_any_state_can_be_shown(state: State, now: int) -> None:
+    document = status_document(state, Policy(), Report(), now)
+    assert json.loads(dump(document)) == document
+    assert document["summary"] == summary(state)
+    assert [slot["running"] for slot in document["slots"]].count(True) == 1
+
+
+@given(states)
+def test_a_node_that_could_not_start_shows_the_same_keys(state: State) -> None:
+    fault = UpdatedError("disk-full", "the state", "is full", "Free some space.")
+    document = fault_document(fault, 0)
+    assert document.keys() == status_document(state, Policy(), Report(), 0).keys()
+    assert document["error"]["code"] == "disk-full"
