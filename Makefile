@@ -13,7 +13,7 @@ system-packages:
 	@sh packaging/install-system-packages
 
 $(STAMP): pyproject.toml packaging/constraints.txt | system-packages
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint packaging/constraints.txt --editable '.[publish,dev]'
 	@touch $@
 

@@ -81,4 +81,4 @@ def motd(record: Record) -> str | None:
     }.get(record.judgement.verdict)
     if told is None:
         return None
-    return f"updated: {record.subject} {told}\nReason: {record.judgement.reason}\nSee: updatectl health\n"
+    return f"updated: {record.subject} {told}\nReason: {record.judgement.reason}\nSee: updatectl status\n"

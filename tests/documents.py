@@ -21,8 +21,9 @@ DOCUMENTS = (ROOT / "README.md", *sorted(FOLDER.glob("*.md")))
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in (header, *rows)]
+    first, *others = [f"| {line} |\n" for line in lines]
+    return "".join([first, "|---" * len(header) + "|\n", *others])
 
 
 def rows(text: str) -> list[list[str]]:
@@ -30,8 +31,8 @@ def rows(text: str) -> list[list[str]]:
     found = []
     lines = text.splitlines()
     for number, line in enumerate(lines):
-        rule = number + 1 < len(lines) and set(lines[number + 1]) <= set("|- ") and "-" in lines[number + 1]
-        if line.startswith("| ") and not rule:
+        is_header = number + 1 < len(lines) and lines[number + 1].startswith("|---")
+        if line.startswith("| ") and not is_header:
             cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
             found.append([cell.strip().strip("`").replace("\\|", "|") for cell in cells])
     return found
@@ -79,9 +80,9 @@ def transitions() -> str:
 def errors() -> str:
     """The catalogue of errors."""
     return table(
-        ("code", "who can mend it", "tried again", "meaning"),
+        ("code", "who can mend it", "a retry can help", "meaning"),
         [
-            (f"`{name}`", code.blame.value, "soon" if code.retry else "at the next check", code.meaning)
+            (f"`{name}`", code.blame.value, "yes" if code.retry else "no", code.meaning)
             for name, code in CODES.items()
         ],
     )
@@ -92,7 +93,10 @@ def methods() -> str:
     arguments = {"": "", "s": "string", "t": "unsigned 64-bit number"}
     return table(
         ("method", "argument", "polkit action"),
-        [(f"`{name}`", arguments[signature], f"`{BUS_NAME}.{action}`") for name, (signature, action, _) in METHODS.items()],
+        [
+            (f"`{name}`", arguments[signature], f"`{BUS_NAME}.{action}`")
+            for name, (signature, action, _) in METHODS.items()
+        ],
     )
 
 

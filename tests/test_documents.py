@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
@@ -16,6 +17,7 @@ from bootctl.settings import DEFAULT_GRUBENV, boot_settings, load
 from health import __main__ as health
 from health import checkfile, judgement
 from health.check import Pace
+from health.record import Record
 from tests.documents import (
     DOCUMENTS,
     FOLDER,
@@ -32,6 +34,7 @@ from updated.cli import __main__ as updatectl
 from updated.cli import exits
 from updated.config import KEYS, read_settings
 from updated.core import machine, policy, selection, status
+from updated.core.errors import UpdatedError
 from updated.core.state import Phase
 from updated.metrics import Metrics
 from updated.publish import __main__ as releasectl
@@ -155,7 +158,7 @@ def test_the_example_is_a_configuration(tmp_path: Path, everything: bool) -> Non
 def registered_metrics() -> dict[str, tuple[str, set[str]]]:
     """Type and labels of each metric by its name."""
     found = [each for each in vars(Metrics()).values() if isinstance(each, MetricWrapperBase)]
-    return {metric_name(each): (each._type, set(each._labelnames)) for each in found}
+    return {metric_name(each): (str(each._type), set(each._labelnames)) for each in found}
 
 
 def test_the_manual_has_every_metric_with_its_type_and_labels() -> None:
@@ -246,13 +249,24 @@ def test_every_type_of_check_is_documented_with_its_keys_and_the_pace() -> None:
 def test_every_verdict_is_explained() -> None:
     text = section(OPERATING.read_text(), "Health checks")
     named = {name for row in rows(text) for name in phases_of(row[0])}
-    assert set(judgement.Verdict.__args__) <= named
+    assert set(get_args(judgement.Verdict)) <= named
 
 
-def test_every_key_of_the_status_and_the_verdict_is_in_its_schema() -> None:
-    formats = (FOLDER / "formats.md").read_text()
-    keys = {key for row in rows(section(formats, "Status")) for key in re.findall(r"\w+", row[0])}
-    assert keys == set(re.findall(r"^        \"(\w+)\":", inspect.getsource(status.status_document), re.MULTILINE))
+def schema_keys(title: str) -> set[str]:
+    text = section((FOLDER / "formats.md").read_text(), title)
+    return {key for row in rows(text) for key in re.findall(r"\w+", row[0])}
+
+
+def test_every_key_of_the_status_is_in_its_schema() -> None:
+    fault = UpdatedError("disk-full", "the disk", "is full", "Free some space.")
+    assert schema_keys("Status") == set(status.fault_document(fault, 0))
+    written = re.findall(r"^        \"(\w+)\":", inspect.getsource(status.status_document), re.MULTILINE)
+    assert schema_keys("Status") == set(written)
+
+
+def test_every_key_of_the_verdict_is_in_its_schema() -> None:
+    record = Record("a", None, None, judgement.Judgement("healthy"), "", "", ())
+    assert schema_keys("Verdict") == set(record.document)
 
 
 # ------------------------------------------------------------------------------------------------------------ links

@@ -64,6 +64,8 @@ class Children:
         finally:
             self._process = None
             await _end(process)
+            if user is not None:
+                await sweep(user)
 
     def kill(self) -> None:
         """Ends the child that runs, at once."""
@@ -99,6 +101,19 @@ class Children:
         status = await process.wait()
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         raise _child_failed(name, f"{how}, without a result")
+
+
+async def sweep(user: tuple[int, int]) -> None:
+    """Ends every process of the downloader's user, so that none still holds the slot open when it is sealed.
+
+    A downloader that was taken over by the network could have left one behind, in a session of its own. kill(2) with
+    -1 reaches all processes that the caller may signal, at one instant, and not the caller itself.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-ISc", "import os; os.kill(-1, 9)", user=user[0], group=user[1], extra_groups=[],
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )
+    await process.wait()
 
 
 def _message(line: bytes) -> Message | None:

@@ -245,11 +245,12 @@ class Engine:
         self.submit(machine.Observed(self.now(), self._chance(), self._facts()))
 
     async def _check(self, channel: str, *, any_wave: bool) -> Event:
-        task = self._task(self.settings.state("fetch"), channel=channel, any_wave=any_wave)
+        staged = self.state.target
+        task = self._task(self.settings.state("fetch"), channel=channel, any_wave=any_wave, target=staged)
         result = await self._children.run(["fetch", "check"], task, self._on_progress, self._downloader())
         answer = check_answer(result)
         self._report["expiries"], self._report["notes"] = answer.expiries, answer.notes
-        return machine.CheckDone(self.now(), self._chance(), answer.offer, answer.reasons)
+        return machine.CheckDone(self.now(), self._chance(), answer.offer, answer.reasons, answer.withdrawn)
 
     async def _fetch(self, target: Target) -> Event:
         begun = time.monotonic()

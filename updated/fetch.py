@@ -21,7 +21,7 @@ from updated.install import install
 from updated.ports import Source
 from updated.task import ProgressReport, Task, run
 from updated.trust import Clock, Trust
-from updated.verified import check_target, choose_release, read_release
+from updated.verified import check_target, choose_release, read_release, withdrawn
 
 
 def check(task: Task) -> Mapping[str, Any]:
@@ -35,6 +35,7 @@ def check(task: Task) -> Mapping[str, Any]:
         offer = {"version": release.version.text, "manifest": choice.entry.manifest, "size": size}
     return {
         "offer": offer,
+        "withdrawn": withdrawn(trust, task),
         "reasons": [dataclasses.asdict(reason) for reason in choice.reasons],
         "expiries": trust.expiries(),
         "notes": list(trust.notes),

@@ -316,6 +316,11 @@ def _status_error(response: requests.Response, url: str) -> Exception:
             "not-found", _shown(url), f"is not there (HTTP status {status})",
             "Check the address of the repository; the publisher must see to it that it is complete.",
         )
+    if status == 416 and "Range" in response.request.headers:
+        return UpdatedError(
+            "truncated", _shown(url), "is shorter on the server than it is signed to be",
+            "If it stays so, the mirror is damaged: the publisher must mend it.",
+        )
     error = UpdatedError("http-status", _shown(url), f"was answered with HTTP status {status}", _MEND_SERVER)
     return _MayPass(error) if status == 429 or status >= 500 else error
 

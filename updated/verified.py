@@ -54,14 +54,28 @@ def choose_release(trust: Trust, task: Task) -> Choice:
     )
 
 
+def withdrawn(trust: Trust, task: Task) -> str | None:
+    """Why the channel does not ship the task's target any more; None while it does, and without a target."""
+    if task.target is None or not task.target.manifest:
+        return None
+    entry = _entry(trust, task, task.target)
+    if entry is None:
+        return f"it is not in channel {task.channel} any more"
+    return None if entry.recalled is None else f"it was recalled: {entry.recalled.reason}"
+
+
+def _entry(trust: Trust, task: Task, target: Target) -> ChannelEntry | None:
+    entries = read_channel(trust, task.channel).entries
+    return next((each for each in entries if each.manifest == target.manifest), None)
+
+
 def check_target(trust: Trust, task: Task, target: Target) -> Release:
     """The release manifest of `target`, after every rule that a release must pass before it may be written or booted.
 
     The channel must still ship it, it must not be recalled or below the floor, it must be made for this machine, and
     each of its images must fit. Raises `UpdatedError` otherwise.
     """
-    channel = read_channel(trust, task.channel)
-    entry = next((each for each in channel.entries if each.manifest == target.manifest), None)
+    entry = _entry(trust, task, target)
     if entry is None or entry.version != Version(target.version) or entry.recalled is not None:
         raise UpdatedError(
             "no-such-target", f"release {target.version}", f"is not shipped by channel {task.channel} any more",

@@ -37,7 +37,8 @@ def test_any_other_answer_is_one_typed_error_or_fits(key: str, value: object) ->
     try:
         check_answer({**GOOD, key: value})
     except UpdatedError as error:
-        assert error.code == "child-failed"
+        if error.code != "child-failed":
+            raise
 
 
 @given(anything)
@@ -45,7 +46,8 @@ def test_any_other_cost_is_one_typed_error_or_fits(value: object) -> None:
     try:
         install_answer({"installed": value})
     except UpdatedError as error:
-        assert error.code == "child-failed"
+        if error.code != "child-failed":
+            raise
 
 
 @pytest.mark.parametrize(

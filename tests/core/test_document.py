@@ -28,7 +28,8 @@ def refusal(text: str | bytes) -> str:
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="utf-8"), max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4),
     max_leaves=8,
 )
 
@@ -45,7 +46,8 @@ def test_garbage_gives_one_typed_error_or_an_object(data: bytes) -> None:
     try:
         assert isinstance(load(data), Object)
     except UpdatedError as error:
-        assert error.code == "state-corrupt"
+        if error.code != "state-corrupt":
+            raise
 
 
 @given(st.text('[]{}",:\\u0123456789abtrfn.-eE+ ', max_size=60))
@@ -53,7 +55,8 @@ def test_almost_json_gives_one_typed_error_or_an_object(text: str) -> None:
     try:
         assert isinstance(load(text), Object)
     except UpdatedError as error:
-        assert error.code == "state-corrupt"
+        if error.code != "state-corrupt":
+            raise
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
@@ -121,7 +124,7 @@ def test_a_key_that_nobody_read_is_refused_with_its_full_name() -> None:
 )
 def test_each_type_is_only_itself(read: str, fits: set[str]) -> None:
     document = load('{"s": "x", "i": 1, "f": 1.5, "b": true, "n": null, "l": [], "o": {}}')
-    for key in [*document.keys(), "missing"]:  # noqa: SIM118
+    for key in [*document.keys(), "missing"]:
         if key in fits:
             getattr(document, read)(key)
         else:

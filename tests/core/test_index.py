@@ -73,7 +73,8 @@ def test_garbage_behind_the_magic_is_one_typed_error_or_a_sound_index(
     try:
         index = Index.parse(data)
     except UpdatedError as error:
-        assert error.code == "index-invalid"
+        if error.code != "index-invalid":
+            raise
     else:
         assert index.format() == data
 
@@ -96,7 +97,7 @@ def test_a_header_that_promises_too_much_costs_nothing() -> None:
     [
         ([(1, [(bytes(32), 0)])], "a chunk whose length is out of range"),
         ([(1, [(bytes(32), MAX_CHUNK_LENGTH + 1)])], "a chunk whose length is out of range"),
-        ([(1, [(bytes(32), MAX_CHUNK_LENGTH)] * (MAX_FRAME_LENGTH // MAX_CHUNK_LENGTH + 1))], "a frame that is too large"),
+        ([(1, [(bytes(32), MAX_CHUNK_LENGTH)] * 17)], "a frame that is too large"),
         ([(2 * MAX_FRAME_LENGTH + 1, [(bytes(32), 1)])], "a frame that is too large"),
     ],
 )

@@ -45,6 +45,7 @@ class Node(RuleBasedStateMachine):
         self.now = 1000
         self.releases = ["1.0"]
         self.sick: set[str] = set()
+        self.recalled: set[str] = set()
         self.verdict: Verdict | None = None
         self.up = True
         self.wants_reboot = False
@@ -118,7 +119,12 @@ class Node(RuleBasedStateMachine):
                 denied = {denial.version for denial in self.state.denied}
                 newer = newest != self.content[self.running] and newest not in denied
                 offer = Offer(newest, f"manifest-{newest}", 1) if newer else None
-                return self.event(machine.CheckDone, offer=offer, reasons=())
+                staged = self.state.target
+                gone = staged is not None and staged.version in self.recalled
+                offer = None if newest in self.recalled else offer
+                return self.event(
+                    machine.CheckDone, offer=offer, reasons=(), withdrawn="it was recalled" if gone else None
+                )
             case machine.Invalidate(slot):
                 self.view = model.invalidate(self.view, slot, active=self.running)
             case machine.Fetch(target):
@@ -222,6 +228,11 @@ class Node(RuleBasedStateMachine):
         self.releases.append(version)
         if sick:
             self.sick.add(version)
+
+    @rule()
+    def the_newest_release_is_recalled(self) -> None:
+        if len(self.releases) > 1:
+            self.recalled.add(self.releases[-1])
 
     @rule(kind=st.sampled_from([
         machine.CheckRequested, machine.InstallRequested, machine.RebootRequested, machine.RollbackRequested,

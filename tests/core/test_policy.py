@@ -29,6 +29,7 @@ from updated.core.state import BootFacts, Denial, Hold, Offer, Phase, State, Tar
 
 NOW = 1_800_000_000
 GOOD, UNUSED = SlotState(2, 0, True), SlotState()
+ORDINARY = Policy()
 OFFER = Offer("1.1", "ab" * 32, 7)
 intervals = st.integers(1, 30 * 86400)
 chances = st.floats(0, 1, exclude_max=True)
@@ -39,7 +40,7 @@ def node(slot_a: SlotState = GOOD, **changes: Any) -> State:
     return replace(first_state(facts, "stable", 0.5), **changes)
 
 
-def codes(state: State, policy: Policy = Policy(), offer: Offer = OFFER, now: int = NOW) -> list[str]:
+def codes(state: State, policy: Policy = ORDINARY, offer: Offer = OFFER, now: int = NOW) -> list[str]:
     return [reason.code for reason in install_obstacles(state, policy, offer, now)]
 
 

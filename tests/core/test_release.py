@@ -62,7 +62,9 @@ def test_garbage_is_one_typed_error(parse: Callable[[bytes], object], data: byte
     cause(parse, data)
 
 
-junk = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just([]) | st.just({})
+junk: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(([], {}))
+)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -88,7 +90,8 @@ def test_a_field_that_holds_something_else_is_one_typed_error_or_fits(
     try:
         parse(json.dumps(spoiled).encode())
     except UpdatedError as error:
-        assert error.code == "manifest-invalid"
+        if error.code != "manifest-invalid":
+            raise
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ class Bench:
     @property
     def repository(self) -> Path:
         """The folder that the web server shows."""
-        return self.publisher.repository
+        folder: Path = self.publisher.repository
+        return folder
 
     def ship(self, version: str = NEW, *, size: int = IMAGE_SIZE, compatible: str = COMPATIBLE) -> None:
         """Publishes a release for the node."""
@@ -64,7 +65,8 @@ class Bench:
 
     def blob(self, part: str, version: str = NEW) -> Path:
         """The file of the `index` or `blob` of a release."""
-        return self.repository / "blobs" / self.component(version)[part]["sha256"]
+        digest: str = self.component(version)[part]["sha256"]
+        return self.repository / "blobs" / digest
 
     def active(self) -> Active:
         """What is on the disk of the slot that runs."""
@@ -115,7 +117,7 @@ class Bench:
     def refuses(
         self, code: str, *words: str, expected: int = FAILED, run: Callable[[int], str] | None = None
     ) -> str:
-        """A cycle that ends in the error `code`, tells it in one line with `words`, and leaves the active slot alone."""
+        """A cycle that ends in the error `code`, tells it in a line with `words`, and leaves the active slot alone."""
         before = self.active()
         text = (run or self.once)(expected)
         self.tells(text, code, *words)
@@ -187,7 +189,8 @@ def start_once(machine: Machine) -> subprocess.Popen[str]:
     """A cycle in the background."""
     return subprocess.Popen(
         [sys.executable, "-m", "updated", "--root", str(machine.root), "--once"],
-        env={**os.environ, **machine.environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **machine.environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -23,6 +24,7 @@ from tests.fakes import nginx
 from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher, make_machine
+from updated.children import sweep
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,20 @@ def test_a_newer_release_takes_the_place_of_a_staged_one(node: Machine, publishe
     node.wait_until(lambda: phase(node) == "staged" and status(node)["target"]["version"] == "1.2.0")  # type: ignore[index]
     assert node.power_on() == "b"
     assert "1.2.0" in (node.root / "etc/os-release").read_text()
+
+
+def test_a_staged_release_that_is_recalled_is_not_booted(node: Machine, publisher: Publisher) -> None:
+    manual(node)
+    publisher.release("1.1.0")
+    started(node)
+    node.wait_until(lambda: phase(node) == "staged")
+    publisher.call(
+        "recall", str(publisher.repository), "--keys", str(publisher.keys), "--channel", "stable", "--version", "1.1.0",
+        "--reason", "it eats data",
+    )
+    node.updatectl("check")
+    node.wait_until(lambda: phase(node) == "idle")
+    assert node.power_on() == "a"
 
 
 def test_roll_back_boots_the_old_slot_and_the_release_is_not_taken_again(node: Machine, publisher: Publisher) -> None:
@@ -401,6 +417,18 @@ def test_introspection_shows_every_method_property_and_signal(node: Machine, bus
     for name in ("Check", "Install", "Reboot", "Rollback", "SetChannel", "Hold", "Unhold", "Allow", "Phase", "Status",
                  "Summary", "Progress", "StateChanged"):
         assert f".{name}" in done.stdout
+
+
+@needs_root
+def test_nothing_of_the_downloader_outlives_it() -> None:
+    user = 54321
+    left = subprocess.Popen(["sleep", "60"], user=user, group=user, extra_groups=[], start_new_session=True)
+    try:
+        asyncio.run(sweep((user, user)))
+        assert left.wait(5) == -signal.SIGKILL
+    finally:
+        left.kill()
+        left.wait()
 
 
 @needs_root

@@ -18,12 +18,16 @@ COSTS = ("image", "in_place", "downloaded", "written")
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswer:
-    """What a channel has for this node; `expiries` by role, in seconds since the epoch."""
+    """What a channel has for this node; `expiries` by role, in seconds since the epoch.
+
+    `withdrawn`: why the channel does not ship any more what is staged here, if that is so.
+    """
 
     offer: Offer | None
     reasons: tuple[Reason, ...]
     expiries: Mapping[str, int]
     notes: tuple[str, ...]
+    withdrawn: str | None = None
 
 
 def check_answer(result: Mapping[str, Any]) -> CheckAnswer:
@@ -55,6 +59,7 @@ def _check(answer: Object) -> CheckAnswer:
         reasons=tuple(_reason(each) for each in answer.objects("reasons")),
         expiries={role: expiries.number(role, most=MAX_EPOCH) for role in expiries.keys()},  # noqa: SIM118
         notes=tuple(answer.lines("notes")),
+        withdrawn=answer.line("withdrawn") if answer.has("withdrawn") else None,
     )
 
 

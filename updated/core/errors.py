@@ -56,13 +56,11 @@ CODES: Mapping[str, Code] = {
     "slot-missing": Code(Blame.DEVICE, False, "a partition that a slot needs is not there"),
     "slot-in-use": Code(Blame.DEVICE, False, "the slot to be written is mounted or running"),
     "slot-running": Code(Blame.DEVICE, False, "it is not known which slot runs, or it is the one to be written"),
-    "slot-not-confirmed": Code(Blame.DEVICE, True, "the running slot is not confirmed yet"),
     "slot-differs": Code(Blame.DEVICE, True, "what was read back from the slot is not the signed image"),
     "disk-error": Code(Blame.DEVICE, True, "the disk reported an error"),
     "disk-full": Code(Blame.DEVICE, True, "there is no space left for the state of the node"),
     "state-corrupt": Code(Blame.DEVICE, True, "a state file is damaged"),
     "boot-reference": Code(Blame.DEVICE, True, "the boot reference could not be read or written"),
-    "clock-not-trusted": Code(Blame.DEVICE, True, "the clock of the node is plainly wrong"),
     "reboot-failed": Code(Blame.DEVICE, True, "the command that reboots did not work"),
     # operator
     "bad-config": Code(Blame.OPERATOR, False, "the configuration is not valid"),

@@ -107,10 +107,14 @@ class AllowRequested(Event):
 
 @dataclass(frozen=True, slots=True)
 class CheckDone(Event):
-    """The channel was read: there is an offer, or there are reasons why not."""
+    """The channel was read: there is an offer, or there are reasons why not.
+
+    `withdrawn`: why the release that is staged is not shipped any more, if that is so.
+    """
 
     offer: Offer | None
     reasons: tuple[Reason, ...]
+    withdrawn: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,11 +385,22 @@ def _check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     ends = [reason.until for reason in event.reasons if reason.until is not None]
     if ends:
         state = state.with_changes(next_check=min(state.next_check, *ends))
+    if state.target is not None and event.withdrawn is not None:
+        return _withdrawn(state, event, policy, state.target, event.withdrawn)
     if state.target is not None and (event.offer is None or event.offer.manifest == state.target.manifest):
         return _staged_again(state, event, policy)
     if event.offer is None:
         return Decision(state.with_changes(phase=_resting(state), insist=False))
     return _begin_or_wait(state, event, policy, event.offer)
+
+
+def _withdrawn(state: State, event: CheckDone, policy: Policy, target: Target, why: str) -> Decision:
+    disarmed: tuple[Effect, ...] = (Invalidate(target.slot), Record("withdrawn", target.version, why))
+    state = state.with_changes(target=None)
+    if event.offer is None:
+        return Decision(state.with_changes(phase=_resting(state), insist=False), disarmed)
+    decision = _begin_or_wait(state, event, policy, event.offer)
+    return Decision(decision.state, (*disarmed, *decision.effects))
 
 
 def _begin_or_wait(state: State, event: Event, policy: Policy, offer: Offer) -> Decision:
