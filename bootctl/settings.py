@@ -21,6 +21,8 @@ MAIN_FILE: Final = "/etc/updated/updated.toml"
 VENDOR_FOLDER: Final = "/usr/lib/updated/updated.toml.d"
 LOCAL_FOLDERS: Final = ("/etc/updated/updated.toml.d", "/run/updated/updated.toml.d")
 DEFAULT_GRUBENV: Final = "/boot/grub/grubenv"
+DEFAULT_COMPONENT: Final = "rootfs"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 BACKEND_CHOICES: Final = ("auto", "gptprio", "grub")
 
 
@@ -84,7 +86,7 @@ class BootSettings:
     """Where the boot reference lies. The paths lie below `root` already: use them as they are.
 
     `device` and `image` are never both set. `tries` (1..15) is what an armed trial gets; `component` is the first part
-    of the names of the slot partitions.
+    of the names of the slot partitions that carry the boot reference; `components` are all that a slot has.
     """
 
     root: str = "/"
@@ -93,7 +95,8 @@ class BootSettings:
     image: str | None = None
     grubenv: str = DEFAULT_GRUBENV
     tries: int = DEFAULT_TRIES
-    component: str = "rootfs"
+    component: str = DEFAULT_COMPONENT
+    components: tuple[str, ...] = (DEFAULT_COMPONENT,)
 
 
 def below(root: str, path: str) -> str:
@@ -121,7 +124,7 @@ def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
 
     Raises ConfigError for an unknown key of these two tables and for a value that can't be.
     """
-    disk = _table(layered, "disk", ("device", "image"))
+    disk = _table(layered, "disk", ("device", "image", "components"))
     boot = _table(layered, "boot", ("backend", "grubenv", "tries"))
     if "device" in disk and "image" in disk:
         raise layered.error(
@@ -137,6 +140,15 @@ def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
         raise layered.error(
             "boot.tries", f"{tries!r} is no number of tries", f"Give a whole number from 1 to {MAX_TRIES}."
         )
+    components = disk.get("components", [DEFAULT_COMPONENT])
+    if not isinstance(components, list) or not all(
+        isinstance(name, str) and _NAME.fullmatch(name) for name in components
+    ):
+        raise layered.error("disk.components", f"{components!r} are no components", 'Give a list such as ["rootfs"].')
+    if DEFAULT_COMPONENT not in components or len(set(components)) != len(components):
+        raise layered.error(
+            "disk.components", f"{components!r} lacks {DEFAULT_COMPONENT} or names one twice", 'Begin it with "rootfs".'
+        )
     return BootSettings(
         root=root,
         backend=backend,
@@ -144,6 +156,7 @@ def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
         image=_path(layered, disk, "disk", "image", root),
         grubenv=_path(layered, boot, "boot", "grubenv", root) or below(root, DEFAULT_GRUBENV),
         tries=tries,
+        components=tuple(components),
     )
 
 

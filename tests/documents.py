@@ -12,7 +12,8 @@ from prometheus_client import Counter
 from updated.bus import METHODS
 from updated.bus import NAME as BUS_NAME
 from updated.core.errors import CODES
-from updated.core.machine import ANY_PHASE, TABLE, Event
+from updated.core.events import Event
+from updated.core.machine import ANY_PHASE, TABLE
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "packaging/doc"

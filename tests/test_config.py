@@ -35,7 +35,7 @@ def refusal(root: Path, more: str) -> ConfigError:
 
 def test_two_values_are_enough(tmp_path: Path) -> None:
     found = read(tmp_path)
-    assert (found.url, found.compatible, found.channel) == ("https://updates.example.org/", "box", "stable")
+    assert (found.url, found.compatible, found.policy.channel) == ("https://updates.example.org/", "box", "stable")
     assert found.policy.enabled
     assert found.policy.reboot_automatically
     assert (found.policy.interval, found.policy.tries) == (3600, 3)

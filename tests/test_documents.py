@@ -124,7 +124,8 @@ def test_the_manual_has_every_key_with_its_default() -> None:
     }
     boot = boot_settings(load("/nonexistent"), "/")
     expected |= {
-        ("disk", "device"): "none", ("disk", "image"): "none", ("boot", "backend"): json.dumps(boot.backend),
+        ("disk", "device"): "none", ("disk", "image"): "none",
+        ("disk", "components"): json.dumps(list(boot.components)), ("boot", "backend"): json.dumps(boot.backend),
         ("boot", "grubenv"): json.dumps(DEFAULT_GRUBENV), ("boot", "tries"): json.dumps(boot.tries),
     }
     assert documented_keys() == expected

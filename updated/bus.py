@@ -20,12 +20,14 @@ from typing import Any
 
 from dbus_next import BusType, Message, MessageType, PropertyAccess, RequestNameReply, Variant
 from dbus_next.aio import MessageBus
+from dbus_next.errors import AuthError, DBusError
 from dbus_next.service import ServiceInterface, dbus_property, method, signal
 
-from updated.core import machine
+from updated.core import events
 from updated.core.document import dump, parse_time
+from updated.core.effects import Record
 from updated.core.errors import UpdatedError
-from updated.core.machine import Event, Record
+from updated.core.events import Event
 from updated.core.release import is_name
 from updated.core.state import State
 from updated.core.status import Progress
@@ -141,28 +143,28 @@ def _channel(channel: str) -> tuple[type[Event], dict[str, Any]]:
         raise UpdatedError(
             "bad-request", f"channel {channel[:40]!r}", "is not a name of a channel", "Use one such as stable or beta."
         )
-    return machine.ChannelRequested, {"channel": channel}
+    return events.ChannelRequested, {"channel": channel}
 
 
 def _hold(until: int) -> tuple[type[Event], dict[str, Any]]:
     if until > 253402300799:
         raise UpdatedError("bad-request", "the end of the hold", "is not a time", "Give seconds since 1970, or 0.")
-    return machine.HoldRequested, {"until": until or None}
+    return events.HoldRequested, {"until": until or None}
 
 
 def _allow(version: str) -> tuple[type[Event], dict[str, Any]]:
-    return machine.AllowRequested, {"version": version}
+    return events.AllowRequested, {"version": version}
 
 
 # Per method: its signature, its polkit action, and the event that it becomes.
 METHODS: Mapping[str, tuple[str, str, Callable[..., tuple[type[Event], dict[str, Any]]]]] = {
-    "Check": ("", "check", _no_arguments(machine.CheckRequested)),
-    "Install": ("", "install", _no_arguments(machine.InstallRequested)),
-    "Reboot": ("", "reboot", _no_arguments(machine.RebootRequested)),
-    "Rollback": ("", "rollback", _no_arguments(machine.RollbackRequested)),
+    "Check": ("", "check", _no_arguments(events.CheckRequested)),
+    "Install": ("", "install", _no_arguments(events.InstallRequested)),
+    "Reboot": ("", "reboot", _no_arguments(events.RebootRequested)),
+    "Rollback": ("", "rollback", _no_arguments(events.RollbackRequested)),
     "SetChannel": ("s", "set-channel", _channel),
     "Hold": ("t", "hold", _hold),
-    "Unhold": ("", "unhold", _no_arguments(machine.UnholdRequested)),
+    "Unhold": ("", "unhold", _no_arguments(events.UnholdRequested)),
     "Allow": ("s", "allow", _allow),
 }
 
@@ -182,7 +184,7 @@ class Bus:
         self._interface.document = document
         try:
             bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, DBusError, AuthError) as error:
             raise UpdatedError("unreachable", "the system bus", str(error), "Start dbus; it is tried again.") from None
         bus.add_message_handler(self._on_message)
         bus.export(PATH, self._interface)

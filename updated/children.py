@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import pwd
@@ -17,6 +18,7 @@ from updated.task import Task
 
 # A child that says nothing for so long hangs: its own limits on slow servers and disks are far below.
 SILENCE_SECONDS = 900.0
+START_SECONDS = 60.0
 MAX_LINE = 1 << 20
 
 Message = Mapping[str, Any]
@@ -44,6 +46,7 @@ class Children:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
+        self._kills = 0
 
     async def run(
         self, arguments: list[str], task: Task, progress: Callable[[Message], None],
@@ -53,12 +56,22 @@ class Children:
         identity: dict[str, Any] = {}
         if user is not None:
             identity = {"user": user[0], "group": user[1], "extra_groups": []}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "updated", *arguments,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=MAX_LINE,
-            pass_fds=[region.fd for region in task.regions.values()], start_new_session=True, umask=0o022, **identity,
-        )
+        kills = self._kills
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "updated", *arguments,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=MAX_LINE, umask=0o022,
+                pass_fds=[region.fd for region in task.regions.values()], start_new_session=True, **identity,
+            )
+        except OSError as error:
+            raise UpdatedError(
+                "bad-config", f"the process 'updated {arguments[0]}'",
+                f"can not be started: {sys.executable}: {error.strerror}",
+                "Let the user of [fetch] read and run the files of this program.",
+            ) from None
         self._process = process
+        if kills != self._kills:
+            _kill(process)  # it was asked for while the process was being made
         try:
             return await self._converse(process, task, progress, arguments[0])
         finally:
@@ -69,6 +82,7 @@ class Children:
 
     def kill(self) -> None:
         """Ends the child that runs, at once."""
+        self._kills += 1
         if self._process is not None:
             _kill(self._process)
 
@@ -77,9 +91,9 @@ class Children:
     ) -> Message:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the child has no pipes")
-        with contextlib.suppress(ConnectionError):
-            process.stdin.write(task.to_json())
-            await process.stdin.drain()
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            process.stdin.write(dataclasses.replace(task, parent=os.getpid()).to_json())
+            await asyncio.wait_for(process.stdin.drain(), START_SECONDS)
         process.stdin.close()
         while True:
             try:
@@ -110,7 +124,7 @@ async def sweep(user: tuple[int, int]) -> None:
     -1 reaches all processes that the caller may signal, at one instant, and not the caller itself.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-ISc", "import os; os.kill(-1, 9)", user=user[0], group=user[1], extra_groups=[],
+        "/bin/sh", "-c", "kill -9 -1", user=user[0], group=user[1], extra_groups=[],
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )
     await process.wait()

@@ -105,7 +105,6 @@ class Settings:
     boot: BootSettings
     url: str
     root_of_trust: str
-    channel: str
     ca_bundle: str
     client_certificate: str
     proxy: str
@@ -141,7 +140,6 @@ def read_settings(root: str = "/") -> Settings:
         boot=boot,
         url=_url_below(root, repository["url"]),
         root_of_trust=below(root, repository["root_of_trust"]),
-        channel=repository["channel"],
         ca_bundle=repository["ca_bundle"] and below(root, repository["ca_bundle"]),
         client_certificate=repository["client_certificate"] and below(root, repository["client_certificate"]),
         proxy=repository["proxy"],
@@ -153,6 +151,7 @@ def read_settings(root: str = "/") -> Settings:
             reboot_automatically=updates["reboot"] == "auto",
             interval=updates["interval_seconds"],
             tries=boot.tries,
+            channel=repository["channel"],
         ),
         reboot_command=tuple(updates["reboot_command"]),
         fetch_user=values["fetch"]["user"],

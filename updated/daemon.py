@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bootctl import durable
 from bootctl.settings import ConfigError, below
 from updated.config import RUN_DIRECTORY, STATE_DIRECTORY, Settings, read_settings
-from updated.core import machine
+from updated.core import events
 from updated.core.document import dump
 from updated.core.errors import UpdatedError
 from updated.core.state import Phase
@@ -67,6 +67,9 @@ def main(root: str, *, once: bool) -> int:
         fault = error
     except OSError as error:
         fault = storage_error(error.filename or "the state directory", error)
+    except Exception as error:
+        log.exception("the daemon")
+        fault = UpdatedError("internal", "the daemon", f"{type(error).__name__}: {error}", "Report it, with the log.")
     sys.stderr.write(f"updated: {fault}\n")
     if fault.code != "already-running":
         _leave_word(root, fault)
@@ -96,7 +99,7 @@ async def one_cycle(engine: Engine) -> int:
         engine.start()
         await _rest(engine, work)
         if engine.state.phase is not Phase.TRIAL:
-            refusal = engine.request(machine.CheckRequested, by="updated --once")
+            refusal = engine.request(events.CheckRequested, by="updated --once")
             if refusal is not None:
                 raise refusal
         await _rest(engine, work)
@@ -104,7 +107,7 @@ async def one_cycle(engine: Engine) -> int:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
-    sys.stdout.write(summary(engine.state) + "\n")
+    sys.stdout.write(summary(engine.state, engine.settings.policy) + "\n")
     if engine.state.phase is Phase.FAILED or engine.fault is not None:
         return FAILED
     return WAITING if engine.state.phase in (Phase.WAITING, Phase.TRIAL) else DONE
@@ -138,7 +141,7 @@ async def _serve(settings: Settings) -> int:
     loop.add_signal_handler(signal.SIGHUP, _reload, engine)
     engine.start()
     connected = await _connected(bus, engine)
-    notify(f"READY=1\nSTATUS={summary(engine.state)}")
+    notify(f"READY=1\nSTATUS={summary(engine.state, engine.settings.policy)}")
     tasks = [
         asyncio.create_task(engine.run(), name="engine"),
         asyncio.create_task(_keep_bus(bus, engine, connected=connected), name="bus"),
@@ -163,7 +166,7 @@ async def _keep_time(engine: Engine) -> None:
     interval = min(TICK_SECONDS, watchdog_seconds() or TICK_SECONDS, max(engine.settings.policy.interval / 4, 0.2))
     while True:
         engine.tick()
-        notify(f"WATCHDOG=1\nSTATUS={summary(engine.state)}")
+        notify(f"WATCHDOG=1\nSTATUS={summary(engine.state, engine.settings.policy)}")
         await asyncio.sleep(interval)
 
 
@@ -183,7 +186,8 @@ async def _keep_bus(bus: Bus, engine: Engine, *, connected: bool) -> None:
     while not connected:
         await asyncio.sleep(BUS_RETRY_SECONDS)
         connected = await _connected(bus, engine)
-    await bus.lost()
+    with contextlib.suppress(Exception):  # it ends in whatever way the socket did
+        await bus.lost()
     raise UpdatedError("unreachable", "the system bus", "was lost", "systemd starts the daemon again.")
 
 

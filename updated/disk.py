@@ -67,7 +67,7 @@ class Disk:
     def component_sizes(self, slot: str) -> dict[str, int]:
         """The size in bytes of each component's partition of `slot`."""
         table = self._table()
-        return {name: part.size(table.sector_size) for name, part in _components(table, slot).items()}
+        return {name: part.size(table.sector_size) for name, part in self._components(table, slot).items()}
 
     @contextlib.contextmanager
     def open_slot(self, slot: str, *, write: bool) -> Iterator[dict[str, Region]]:
@@ -80,7 +80,7 @@ class Disk:
                 "slot-running", f"slot {slot}", "is the running one, and is never written", "Report it."
             )
         table = self._table()
-        partitions = _components(table, slot)
+        partitions = self._components(table, slot)
         regions: dict[str, Region] = {}
         try:
             for name, partition in partitions.items():
@@ -89,6 +89,12 @@ class Disk:
         finally:
             for region in regions.values():
                 os.close(region.fd)
+
+    def _components(self, table: gpt.Table, slot: str) -> Mapping[str, gpt.Partition]:
+        try:
+            return {name: table.partition(f"{name}-{slot}") for name in self._settings.components}
+        except BootError as error:
+            raise boot_error(error) from None
 
     def _open(self, table: gpt.Table, partition: gpt.Partition, *, write: bool) -> Region:
         size = partition.size(table.sector_size)
@@ -99,8 +105,18 @@ class Disk:
                 return Region(os.open(self.path, flags), partition.offset(table.sector_size), size)
             node = below(self._settings.root, f"/dev/disk/by-partuuid/{partition.unique_guid}")
             self._refuse_mounted(os.stat(node).st_rdev, partition.name)
-            # O_EXCL on a block device fails while it is mounted or held by device-mapper (open(2)).
-            return Region(os.open(node, flags | (os.O_EXCL if write else 0)), 0, size)
+            # O_EXCL on a block device fails while it is mounted, held by device-mapper (open(2)), or still open in a
+            # process that a downloader left behind.
+            fd = os.open(node, flags | os.O_EXCL)
+            disk = os.stat(self.path).st_rdev
+            offset = partition.offset(table.sector_size)
+            if not is_partition_of(self._settings.root, os.fstat(fd).st_rdev, disk, partition.number, offset, size):
+                os.close(fd)
+                raise UpdatedError(
+                    "slot-missing", f"partition {partition.name}", f"is not what {node} leads to",
+                    "Another disk may have the same identifiers: take it out.",
+                )
+            return Region(fd, 0, size)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise _in_use(partition.name, "is held by the kernel") from None
@@ -118,26 +134,18 @@ class Disk:
         devices = below(self._settings.root, "/sys/block")
         for name in glob.glob("loop*", root_dir=devices):
             device = os.path.join(devices, name)
-            backing = self._text(os.path.join(device, "loop/backing_file"))
+            backing = _text(os.path.join(device, "loop/backing_file"))
             if not backing or not _same_file(backing, self.path):
                 continue
             parts = ["dev", *glob.glob("loop*p*/dev", root_dir=device)]
-            numbers = {self._text(os.path.join(device, part)) for part in parts}
+            numbers = {_text(os.path.join(device, part)) for part in parts}
             for line in self._lines("/proc/self/mountinfo"):
                 fields = line.split()
                 if len(fields) > 4 and fields[2] in numbers:
                     raise _in_use(partition.name, f"lies in an image that is mounted on {fields[4]}")
 
     def _lines(self, path: str) -> list[str]:
-        return self._text(below(self._settings.root, path)).splitlines()
-
-    @staticmethod
-    def _text(path: str) -> str:
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                return file.read().strip()
-        except OSError:
-            return ""
+        return _text(below(self._settings.root, path)).splitlines()
 
     def _table(self) -> gpt.Table:
         try:
@@ -155,20 +163,20 @@ class Disk:
             os.close(fd)
 
 
-def _components(table: gpt.Table, slot: str) -> Mapping[str, gpt.Partition]:
-    suffix = f"-{slot}"
-    found = {part.name.removesuffix(suffix): part for part in table.partitions if part.name.endswith(suffix)}
+def is_partition_of(root: str, device: int, disk: int, number: int, offset: int, size: int) -> bool:
+    """Whether block device `device` is partition `number` of `disk`, `size` bytes at byte `offset` (sysfs, in sectors
+    of 512 bytes). Disks that were cloned have the same PARTUUIDs, and udev links one of them."""
+    folder = os.path.realpath(below(root, f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"))
+    seen = [_text(os.path.join(folder, name)) for name in ("partition", "start", "size", "../dev")]
+    return seen == [str(number), str(offset // 512), str(size // 512), f"{os.major(disk)}:{os.minor(disk)}"]
+
+
+def _text(path: str) -> str:
     try:
-        for part in found.values():
-            table.partition(part.name)  # refuses a name that two partitions have
-    except BootError as error:
-        raise boot_error(error) from None
-    if not found:
-        raise UpdatedError(
-            "slot-missing", f"slot {slot}", "has no partition on the disk",
-            f"Lay out the disk with partitions such as rootfs{suffix}.",
-        )
-    return found
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _same_file(one: str, other: str) -> bool:

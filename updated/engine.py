@@ -23,16 +23,19 @@ from bootctl.model import BootView
 from updated import record
 from updated.children import Children, Message, account
 from updated.config import Settings
-from updated.core import machine
-from updated.core.answer import check_answer, install_answer
+from updated.core import effects, events
+from updated.core.answer import check_answer, install_answer, peak_memory, progress_answer
 from updated.core.document import dump
+from updated.core.effects import Effect
 from updated.core.errors import UpdatedError
-from updated.core.machine import Decision, Effect, Event, decide, first_state
+from updated.core.events import Event
+from updated.core.machine import Decision, decide, first_state
 from updated.core.state import BootFacts, Phase, State, Target, format_state, parse_state
 from updated.core.status import Progress, Report, status_document, summary
 from updated.disk import Disk, boot_error
 from updated.history import History
 from updated.node import build_time, open_boot, read_facts, read_health
+from updated.processes import process_start
 from updated.region import Region
 from updated.task import Connection, Task
 
@@ -42,8 +45,12 @@ TICK_SECONDS = 5.0
 STATUS_SECONDS = 0.5
 RATE_WINDOW_SECONDS = 5.0
 OUTCOMES = (
-    machine.Started, machine.CheckDone, machine.FetchDone, machine.SealDone, machine.ArmDone, machine.Failed,
+    events.Started, events.CheckDone, events.FetchDone, events.SealDone, events.ArmDone, events.Failed,
 )
+
+
+# What a person's Stop gives up; everything else that was decided is done all the same.
+WORK = (effects.Check, effects.Fetch, effects.Seal)
 
 
 class Listener(Protocol):
@@ -55,7 +62,7 @@ class Listener(Protocol):
     def progressed(self, progress: Progress) -> None:
         """A step went on."""
 
-    def happened(self, effect: machine.Record) -> None:
+    def happened(self, effect: effects.Record) -> None:
         """A line of history was written."""
 
 
@@ -89,7 +96,7 @@ class Engine:
     def start(self) -> None:
         """Compares what is saved with the slot that runs. Call it once."""
         record.write(self.settings.state("state"), format_state(self.state))
-        self.submit(machine.Started(self.now(), self._chance(), self._facts()))
+        self.submit(events.Started(self.now(), self._chance(), self._facts()))
 
     def request(self, kind: type[Event], **fields: Any) -> UpdatedError | None:
         """A person's word; the refusal, if there is one."""
@@ -103,10 +110,10 @@ class Engine:
             self._fail(error)
             return
         if facts != self.state.facts:
-            self.submit(machine.Observed(self.now(), self._chance(), facts))
+            self.submit(events.Observed(self.now(), self._chance(), facts))
         if self._unsaved is not None:
             self.submit(dataclasses.replace(self._unsaved, now=self.now()))
-        self.submit(machine.Tick(self.now(), self._chance()))
+        self.submit(events.Tick(self.now(), self._chance()))
 
     def submit(self, event: Event) -> Decision:
         """Lets the machine decide, saves the new state, and queues the effects."""
@@ -131,7 +138,7 @@ class Engine:
                 self._progress = None
         if isinstance(event, OUTCOMES):
             self._unsaved = None
-        if any(isinstance(effect, machine.Stop) for effect in decision.effects):
+        if any(isinstance(effect, effects.Stop) for effect in decision.effects):
             self._unsaved = None
             self._generation += 1
             self._children.kill()
@@ -141,17 +148,20 @@ class Engine:
         return decision
 
     def _log_summary(self) -> None:
-        text = summary(self.state)
+        text = summary(self.state, self.settings.policy)
         if text == self._said or self.state.phase is Phase.CHECKING:
             return
         self._said = text
         log.info("%s", text)
 
     def reload(self, settings: Settings) -> None:
-        """Takes new settings over, at any state."""
+        """Takes new settings over, at any state. Raises `UpdatedError` ("bad-config") for what needs a restart."""
+        if dataclasses.replace(settings.boot, tries=self.settings.boot.tries) != self.settings.boot:
+            raise UpdatedError(
+                "bad-config", "the tables [disk] and [boot]", "can not change under a daemon that runs",
+                "Restart it: systemctl restart updated.",
+            )
         self.settings = settings
-        self._disk = Disk(settings.boot)
-        self._boot = open_boot(settings)
         self.tick()
 
     async def rest(self) -> None:
@@ -168,9 +178,10 @@ class Engine:
         """Does the effects, until it is cancelled; ends the child then."""
         try:
             while True:
-                generation, effects = await self._effects.get()
-                for effect in effects:
-                    if generation != self._generation or not await self._do(effect, generation):
+                generation, wanted = await self._effects.get()
+                for effect in wanted:
+                    given_up = generation != self._generation and isinstance(effect, WORK)
+                    if given_up or not await self._do(effect, generation):
                         break
                 self._effects.task_done()
         finally:
@@ -180,77 +191,73 @@ class Engine:
         """Whether the effects that follow may run."""
         try:
             outcome = await self._effect(effect)
+            given_up = generation != self._generation and isinstance(effect, WORK)
+            if outcome is not None and not given_up:
+                self.submit(outcome)
         except UpdatedError as error:
-            self._fail_unless_stopped(error, generation)
-            return False
+            fault = error
         except BootError as error:
-            self._fail_unless_stopped(boot_error(error), generation)
-            return False
+            fault = boot_error(error)
         except Exception as error:
             log.exception("effect %s", type(effect).__name__)
             text = f"{type(error).__name__}: {error}"
-            unexpected = UpdatedError("internal", "the daemon", text, "Report it, with the log.")
-            self._fail_unless_stopped(unexpected, generation)
-            return False
-        if generation == self._generation and outcome is not None:
-            self.submit(outcome)
-        return True
-
-    def _fail_unless_stopped(self, error: UpdatedError, generation: int) -> None:
-        if generation == self._generation:
-            self._fail(error)
+            fault = UpdatedError("internal", "the daemon", text, "Report it, with the log.")
+        else:
+            return True
+        if generation == self._generation or not isinstance(effect, WORK):
+            self._fail(fault)
+        return False
 
     def _fail(self, error: UpdatedError) -> None:
         known = self.state.error
         if known is None or known.to_json() != error.to_json():
             log.error("%s", error)
-        self.submit(machine.Failed(self.now(), self._chance(), error))
+        self.submit(events.Failed(self.now(), self._chance(), error))
 
     async def _effect(self, effect: Effect) -> Event | None:
         match effect:
-            case machine.Check(channel, any_wave):
-                return await self._check(channel, any_wave=any_wave)
-            case machine.Invalidate(slot):
+            case effects.Check(any_wave):
+                return await self._check(any_wave=any_wave)
+            case effects.Invalidate(slot):
                 with self._disk.open_slot(slot, write=True):
                     pass  # a slot that can't be written now keeps its place in the boot reference
                 self._commit(lambda view: model.invalidate(view, slot, active=self.state.facts.slot))
-            case machine.Fetch(target):
+            case effects.Fetch(target):
                 return await self._fetch(target)
-            case machine.Seal(target):
+            case effects.Seal(target):
                 return await self._seal(target)
-            case machine.Arm(slot, tries):
+            case effects.Arm(slot, tries):
                 self._commit(lambda view: model.arm_trial(view, slot, active=self.state.facts.slot, tries=tries))
-                return machine.ArmDone(self.now(), self._chance())
-            case machine.Reject(slot):
+                return events.ArmDone(self.now(), self._chance(), tries)
+            case effects.Reject(slot):
                 self._commit(lambda view: model.reject(view, slot))
-            case machine.RollBack():
+            case effects.RollBack():
                 self._commit(lambda view: model.roll_back(view, active=self.state.facts.slot))
-            case machine.Reboot(reason):
+            case effects.Reboot(reason):
                 await self._reboot(reason)
-            case machine.Record(kind, version, text):
+            case effects.Record(kind, version, text):
                 log.info("%s %s: %s", kind, version, text)
-                for listener in self.listeners:
-                    listener.happened(effect)
+                self._tell(lambda listener: listener.happened(effect))
                 try:
                     self._history.append(self.now(), kind, version, text)
                 except UpdatedError as error:
                     log.warning("%s", error)  # history is worth less than the update
-            case machine.Stop():
+            case effects.Stop():
                 pass  # done when it was decided
         return None
 
     def _commit(self, change: Callable[[BootView], BootView]) -> None:
         """Changes the boot reference, and takes over what it is now."""
         self._boot.commit(change(self._boot.read()))
-        self.submit(machine.Observed(self.now(), self._chance(), self._facts()))
+        self.submit(events.Observed(self.now(), self._chance(), self._facts()))
 
-    async def _check(self, channel: str, *, any_wave: bool) -> Event:
+    async def _check(self, *, any_wave: bool) -> Event:
         staged = self.state.target
-        task = self._task(self.settings.state("fetch"), channel=channel, any_wave=any_wave, target=staged)
+        task = self._task(self.settings.state("fetch"), any_wave=any_wave, target=staged)
         result = await self._children.run(["fetch", "check"], task, self._on_progress, self._downloader())
-        answer = check_answer(result)
+        answer = check_answer(result, running=self.state.facts.version)
         self._report["expiries"], self._report["notes"] = answer.expiries, answer.notes
-        return machine.CheckDone(self.now(), self._chance(), answer.offer, answer.reasons, answer.withdrawn)
+        return events.CheckDone(self.now(), self._chance(), answer.offer, answer.reasons, answer.withdrawn)
 
     async def _fetch(self, target: Target) -> Event:
         begun = time.monotonic()
@@ -259,21 +266,21 @@ class Engine:
             result = await self._children.run(["fetch", "install"], task, self._on_progress, self._downloader())
         self._report["last_install"] = {
             "version": target.version, "seconds": round(time.monotonic() - begun, 2),
-            "peak_memory_bytes": result["peak_memory_bytes"], "components": install_answer(result),
+            "peak_memory_bytes": peak_memory(result), "components": install_answer(result),
         }
-        return machine.FetchDone(self.now(), self._chance())
+        return events.FetchDone(self.now(), self._chance())
 
     async def _seal(self, target: Target) -> Event:
         with self._disk.open_slot(target.slot, write=False) as regions:
             task = self._task(self.settings.state("trust"), target=target, regions=regions, connected=False)
             result = await self._children.run(["seal"], task, self._on_progress)
         self._report["last_install"] = {
-            **self._report["last_install"], "seal_peak_memory_bytes": result["peak_memory_bytes"],
+            **self._report["last_install"], "seal_peak_memory_bytes": peak_memory(result),
         }
-        return machine.SealDone(self.now(), self._chance())
+        return events.SealDone(self.now(), self._chance())
 
     def _task(
-        self, store: str, *, channel: str | None = None, any_wave: bool = False, target: Target | None = None,
+        self, store: str, *, any_wave: bool = False, target: Target | None = None,
         regions: Mapping[str, Region] | None = None, connected: bool = True,
     ) -> Task:
         settings, state = self.settings, self.state
@@ -286,7 +293,7 @@ class Engine:
             root_of_trust=_root_of_trust(settings.root_of_trust),
             system_time=self._clock(),
             built=build_time(settings.root),
-            channel=channel or state.channel,
+            channel=settings.policy.followed(state),
             running=state.facts.version,
             confirmed=state.confirmed,
             compatible=settings.compatible,
@@ -318,16 +325,20 @@ class Engine:
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
             )
+        except OSError as error:
+            raise _reboot_failed(command, error.strerror or str(error)) from None
+        try:
             _, output = await asyncio.wait_for(process.communicate(), 60)
-        except (OSError, TimeoutError) as error:
-            raise _reboot_failed(command, str(error) or "did not end within 60 seconds") from None
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise _reboot_failed(command, "did not end within 60 seconds") from None
         if process.returncode != 0:
             text = output.decode(errors="replace").strip()[-300:]
             raise _reboot_failed(command, f"ended with status {process.returncode} ({text})")
 
     def _on_progress(self, message: Message) -> None:
-        step, component = str(message["step"]), str(message["component"])
-        done, total = int(message["done"]), int(message["total"])
+        step, component, done, total = progress_answer(message)
         now = time.monotonic()
         last = self._progress
         if last is None or (last.step, last.component) != (step, component) or done < last.done:
@@ -336,9 +347,8 @@ class Engine:
         rate = (done - base) / (now - since) if now - since > 0.5 else 0.0
         if now - since > 2 * RATE_WINDOW_SECONDS:
             self._rate_from = (now - RATE_WINDOW_SECONDS, int(done - rate * RATE_WINDOW_SECONDS))
-        self._progress = Progress(step, component, done, total, rate)
-        for listener in self.listeners:
-            listener.progressed(self._progress)
+        self._progress = progress = Progress(step, component, done, total, rate)
+        self._tell(lambda listener: listener.progressed(progress))
         self._publish(self.state, often=True)
 
     # ------------------------------------------------------------------------------------------------- state, status
@@ -356,7 +366,7 @@ class Engine:
             self._report["notes"] = (str(error),)
             with contextlib.suppress(OSError):
                 record.set_aside(path)
-        return first_state(self._facts(), self.settings.channel, self._chance())
+        return first_state(self._facts(), self._chance())
 
     def _facts(self) -> BootFacts:
         return read_facts(self.settings, self._disk, self._boot)
@@ -366,6 +376,7 @@ class Engine:
         report = Report(
             progress=self._progress, expiries=self._report["expiries"], last_install=self._report["last_install"],
             notes=self._report["notes"], health=read_health(self.settings), pid=os.getpid(),
+            pid_start=process_start(os.getpid()),
         )
         state = self.state if self.fault is None else self.state.with_changes(error=self.fault)
         return status_document(state, self.settings.policy, report, self.now())
@@ -389,8 +400,15 @@ class Engine:
             self._mark_reboot()
         except OSError as error:
             log.warning("the status file could not be written: %s", error)
+        self._tell(lambda listener: listener.state_changed(before, self.state, document))
+
+    def _tell(self, tell: Callable[[Listener], None]) -> None:
+        """What goes wrong with somebody who only listens must not stop the node."""
         for listener in self.listeners:
-            listener.state_changed(before, self.state, document)
+            try:
+                tell(listener)
+            except Exception:
+                log.exception("%s", type(listener).__name__)
 
     def _mark_reboot(self) -> None:
         """/run/reboot-required is what kured, Debian's tools and Flatcar's operator look for."""

@@ -21,8 +21,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from bootctl import durable
 from updated.core.document import parse_time
+from updated.core.effects import Record
 from updated.core.errors import UpdatedError
-from updated.core.machine import Record
 from updated.core.state import Phase, State
 from updated.core.status import Progress
 
@@ -78,7 +78,7 @@ class Metrics:
         for phase in Phase:
             self._phase.labels(phase.value).set(phase is after.phase)
         self._os.clear()
-        self._os.labels(after.facts.version, after.facts.slot, after.channel).set(1)
+        self._os.labels(after.facts.version, after.facts.slot, document["channel"]).set(1)
         self._slot.clear()
         for slot in document["slots"]:
             self._slot.labels(slot["slot"], slot["version"] or "", slot["state"]).set(1)

@@ -84,7 +84,7 @@ def read_rejection(settings: Settings) -> Verdict | None:
         return None
     if not all(isinstance(each, str) for each in (slot, version, boot, said)) or not isinstance(reason, str | None):
         return None
-    return Verdict(slot, version, boot, said, reason)
+    return Verdict(slot[:32], version[:64], boot[:64], said[:32], None if reason is None else reason[:1000])
 
 
 def read_health(settings: Settings) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ def notify(message: str) -> None:
         return
     address = "\0" + path[1:] if path.startswith("@") else path
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        sender.sendto(message.encode(), address)
+        sender.sendto(message.encode(errors="replace"), address)
 
 
 def watchdog_seconds() -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import resource
 import signal
 import sys
@@ -42,7 +43,8 @@ class Task:
 
     `store` is the child's own folder for trusted metadata; `export` is where fetch leaves what it verified, and where
     seal verifies it again. `system_time` and `built` are in seconds since the epoch. `regions` are open descriptors of
-    the passive slot, `sizes` the bytes that each of its components can hold. `confirmed`: the running slot is.
+    the passive slot, `sizes` the bytes that each of its components can hold. `confirmed`: the running slot is. `parent`
+    is the process id of the daemon.
     """
 
     store: str
@@ -61,6 +63,7 @@ class Task:
     connection: Connection | None = None
     target: Target | None = None
     regions: Mapping[str, Region] = field(default_factory=dict)
+    parent: int = 0
 
     def to_json(self) -> bytes:
         """The task as one JSON document."""
@@ -111,7 +114,10 @@ def run(work: Callable[[Task], Mapping[str, Any]]) -> int:
     """Reads the task from stdin, does `work`, and reports its result or error. The exit status is 0 or 1."""
     _die_with_the_daemon()
     try:
-        result = work(Task.from_json(sys.stdin.buffer.read()))
+        task = Task.from_json(sys.stdin.buffer.read())
+        if os.getppid() != task.parent:
+            return 1  # the daemon was gone before it could be watched
+        result = work(task)
     except UpdatedError as error:
         report({"type": "error", "error": error.to_json()})
         return 1

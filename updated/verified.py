@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from updated.core.errors import UpdatedError
 from updated.core.release import (
@@ -14,7 +15,7 @@ from updated.core.release import (
     is_name,
     release_target,
 )
-from updated.core.selection import Choice, choose
+from updated.core.selection import Choice, choose, is_denied, unreachable
 from updated.core.state import Target
 from updated.core.version import Version
 from updated.task import Task
@@ -58,15 +59,14 @@ def withdrawn(trust: Trust, task: Task) -> str | None:
     """Why the channel does not ship the task's target any more; None while it does, and without a target."""
     if task.target is None or not task.target.manifest:
         return None
-    entry = _entry(trust, task, task.target)
+    entry = _entry(read_channel(trust, task.channel), task.target)
     if entry is None:
         return f"it is not in channel {task.channel} any more"
     return None if entry.recalled is None else f"it was recalled: {entry.recalled.reason}"
 
 
-def _entry(trust: Trust, task: Task, target: Target) -> ChannelEntry | None:
-    entries = read_channel(trust, task.channel).entries
-    return next((each for each in entries if each.manifest == target.manifest), None)
+def _entry(channel: Channel, target: Target) -> ChannelEntry | None:
+    return next((each for each in channel.entries if each.manifest == target.manifest), None)
 
 
 def check_target(trust: Trust, task: Task, target: Target) -> Release:
@@ -75,12 +75,21 @@ def check_target(trust: Trust, task: Task, target: Target) -> Release:
     The channel must still ship it, it must not be recalled or below the floor, it must be made for this machine, and
     each of its images must fit. Raises `UpdatedError` otherwise.
     """
-    entry = _entry(trust, task, target)
+    channel = read_channel(trust, task.channel)
+    entry = _entry(channel, target)
     if entry is None or entry.version != Version(target.version) or entry.recalled is not None:
         raise UpdatedError(
             "no-such-target", f"release {target.version}", f"is not shipped by channel {task.channel} any more",
             "The next check finds what is.",
         )
+    if is_denied(entry.version.text, entry.manifest, task.denied):
+        raise UpdatedError(
+            "denied", f"release {target.version}", "failed on this node before",
+            f"'updatectl allow {target.version}' lets it be tried again.",
+        )
+    why = unreachable(channel, Version(task.running), entry)
+    if why is not None:
+        raise UpdatedError("no-such-target", f"release {target.version}", why, "The next check finds what can be.")
     floor = trust.release_floor
     if floor is not None and entry.version < Version(floor):
         raise UpdatedError(
@@ -88,6 +97,10 @@ def check_target(trust: Trust, task: Task, target: Target) -> Release:
             "The publisher must publish the old content under a new version.",
         )
     return read_release(trust, entry, task)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def read_release(trust: Trust, entry: ChannelEntry, task: Task) -> Release:
@@ -113,12 +126,14 @@ def read_release(trust: Trust, entry: ChannelEntry, task: Task) -> Release:
             f"is made for {release.compatible!r}, and this machine is {task.compatible!r}",
             "Choose another channel or repository, or correct compatible in the table [identity].",
         )
+    if set(release.components) != set(task.sizes):
+        # A component of the slot that no release covers would be content that nobody signed.
+        raise UpdatedError(
+            "incompatible", f"release {release.version}",
+            f"has the components {_listed(release.components)}, and the slots have {_listed(task.sizes)}",
+            "Name the components in [disk] components, and lay out the disk with them.",
+        )
     for name, component in release.components.items():
-        if name not in task.sizes:
-            raise UpdatedError(
-                "slot-missing", f"component {name} of release {release.version}", "has no partition in the slot",
-                "Lay out the disk with it, or choose another repository.",
-            )
         if component.size > task.sizes[name]:
             raise UpdatedError(
                 "image-too-large", f"component {name} of release {release.version}",

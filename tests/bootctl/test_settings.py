@@ -236,7 +236,7 @@ def test_all_settings_of_the_boot_reference(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[boot]\n\ntrise = 3\n", ":3: boot.trise: there is no such key. Use one of: backend, grubenv, tries."),
-        ("[disk]\npath = 1\n", ":2: disk.path: there is no such key. Use one of: device, image."),
+        ("[disk]\npath = 1\n", ":2: disk.path: there is no such key. Use one of: device, image, components."),
         ("boot = 1\n", ":1: boot: it is no table. Write it as a table: [boot]."),
         ('[boot]\nbackend = "lilo"\n', ":2: boot.backend: 'lilo' is no backend. Use one of: auto, gptprio, grub."),
         ("[boot]\nbackend = []\n", ":2: boot.backend: [] is no backend. Use one of: auto, gptprio, grub."),

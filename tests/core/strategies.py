@@ -43,7 +43,9 @@ errors = st.builds(UpdatedError, st.sampled_from(sorted(CODES)), lines, lines, l
 states = st.builds(
     State,
     facts=facts, channel=names, seed=st.floats(0, 1, exclude_max=True), phase=st.sampled_from(Phase),
-    target=st.none() | st.builds(Target, lines, digests, st.sampled_from("ab"), st.integers(0, 15)),
+    target=st.none() | st.builds(
+        Target, lines, digests, st.sampled_from("ab"), st.integers(0, 15), st.integers(0, 9), lines
+    ),
     offer=st.none() | st.builds(Offer, lines, digests, st.integers(0, 2**44)),
     insist=st.booleans(),
     reasons=st.lists(st.builds(Reason, lines, lines, st.none() | epochs), max_size=3).map(tuple),
@@ -52,4 +54,6 @@ states = st.builds(
     denied=st.lists(st.builds(Denial, lines, digests, lines, epochs), max_size=3).map(tuple),
     fallback=st.none() | st.builds(Fallback, lines, lines, epochs),
     versions=st.dictionaries(st.sampled_from("ab"), lines), judged=lines,
+    manifests=st.dictionaries(st.sampled_from("ab"), digests), leaving=st.sampled_from(("", "a", "b")),
+    failing=st.just("") | digests, since=epochs,
 )

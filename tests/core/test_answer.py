@@ -25,17 +25,17 @@ anything = st.recursive(
 
 
 def test_an_honest_answer_is_taken() -> None:
-    assert check_answer(GOOD) == CheckAnswer(
+    assert check_answer(GOOD, running="0.1") == CheckAnswer(
         Offer("1.1", "ab" * 32, 7), (Reason("wave", "later", 5),), {"root": 9}, ("lost",)
     )
-    assert check_answer({**GOOD, "offer": None}).offer is None
+    assert check_answer({**GOOD, "offer": None}, running="0.1").offer is None
     assert install_answer({"installed": {"rootfs": COST}}) == {"rootfs": COST}
 
 
 @given(st.sampled_from(("offer", "reasons", "expiries", "notes")), anything)
 def test_any_other_answer_is_one_typed_error_or_fits(key: str, value: object) -> None:
     try:
-        check_answer({**GOOD, key: value})
+        check_answer({**GOOD, key: value}, running="0.1")
     except UpdatedError as error:
         if error.code != "child-failed":
             raise
@@ -64,5 +64,5 @@ def test_any_other_cost_is_one_typed_error_or_fits(value: object) -> None:
 )
 def test_what_the_state_could_not_hold_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UpdatedError) as caught:
-        check_answer({**GOOD, **changes})
+        check_answer({**GOOD, **changes}, running="0.1")
     assert words in caught.value.cause

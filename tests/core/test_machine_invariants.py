@@ -15,10 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bootctl import model
 from bootctl.model import BootView, SlotState
-from updated.core import machine
+from updated.core import effects, events
 from updated.core.document import dump, load_object
+from updated.core.effects import Effect
 from updated.core.errors import UpdatedError
-from updated.core.machine import Effect, Event, decide, first_state
+from updated.core.events import Event
+from updated.core.machine import decide, first_state
 from updated.core.policy import Policy
 from updated.core.state import BootFacts, Offer, Phase, State, Target, Verdict, format_state, parse_state
 
@@ -49,7 +51,7 @@ class Node(RuleBasedStateMachine):
         self.verdict: Verdict | None = None
         self.up = True
         self.wants_reboot = False
-        self.saved = first_state(self.facts(), "stable", 0.5)
+        self.saved = first_state(self.facts(), 0.5)
         self.state = self.saved
         self.queue: list[Effect] = []
         self.installed_after_failure: set[str] = set()
@@ -67,7 +69,7 @@ class Node(RuleBasedStateMachine):
         decision = decide(self.state, event, self.policy)
         self.saved = reread(decision.state)
         self.state = decision.state
-        if any(isinstance(effect, machine.Stop) for effect in decision.effects):
+        if any(isinstance(effect, effects.Stop) for effect in decision.effects):
             self.queue.clear()
         self.queue += decision.effects
 
@@ -96,7 +98,7 @@ class Node(RuleBasedStateMachine):
         else:
             raise AssertionError("the machine never came up")
         self.state = self.saved
-        self.submit(self.event(machine.Started, facts=self.facts()))
+        self.submit(self.event(events.Started, facts=self.facts()))
 
     def judge(self, slot: str, version: str) -> None:
         if self.view.state(slot).confirmed:
@@ -114,7 +116,7 @@ class Node(RuleBasedStateMachine):
     def play(self, effect: Effect) -> Event | None:
         """Does an effect on the world, as the engine would."""
         match effect:
-            case machine.Check():
+            case effects.Check():
                 newest = self.releases[-1]
                 denied = {denial.version for denial in self.state.denied}
                 newer = newest != self.content[self.running] and newest not in denied
@@ -123,11 +125,11 @@ class Node(RuleBasedStateMachine):
                 gone = staged is not None and staged.version in self.recalled
                 offer = None if newest in self.recalled else offer
                 return self.event(
-                    machine.CheckDone, offer=offer, reasons=(), withdrawn="it was recalled" if gone else None
+                    events.CheckDone, offer=offer, reasons=(), withdrawn="it was recalled" if gone else None
                 )
-            case machine.Invalidate(slot):
+            case effects.Invalidate(slot):
                 self.view = model.invalidate(self.view, slot, active=self.running)
-            case machine.Fetch(target):
+            case effects.Fetch(target):
                 assert target.slot != self.running, "the running slot would be written"
                 assert not self.view.state(target.slot).bootable, "a slot that can boot would be written"
                 if target.version in self.failed_here - self.allowed:
@@ -135,19 +137,19 @@ class Node(RuleBasedStateMachine):
                 self.content[target.slot] = None
                 self.verified[target.slot] = False
                 self.content[target.slot] = target.version
-                return self.event(machine.FetchDone)
-            case machine.Seal(target):
+                return self.event(events.FetchDone)
+            case effects.Seal(target):
                 self.verified[target.slot] = True
-                return self.event(machine.SealDone)
-            case machine.Arm(slot, tries):
+                return self.event(events.SealDone)
+            case effects.Arm(slot, tries):
                 assert self.verified[slot], "a slot would be armed without a seal"
                 self.view = model.arm_trial(self.view, slot, active=self.running, tries=tries)
-                return self.event(machine.ArmDone)
-            case machine.Reject(slot):
+                return self.event(events.ArmDone, tries=tries)
+            case effects.Reject(slot):
                 self.view = model.reject(self.view, slot)
-            case machine.RollBack():
+            case effects.RollBack():
                 self.view = model.roll_back(self.view, active=self.running)
-            case machine.Reboot():
+            case effects.Reboot():
                 self.wants_reboot = True
         return None
 
@@ -156,8 +158,8 @@ class Node(RuleBasedStateMachine):
     @rule()
     def time_passes(self) -> None:
         self.now += 7
-        self.submit(self.event(machine.Observed, facts=self.facts()))
-        self.submit(self.event(machine.Tick))
+        self.submit(self.event(events.Observed, facts=self.facts()))
+        self.submit(self.event(events.Tick))
 
     @rule(steps=st.integers(1, 30))
     def the_node_works(self, steps: int) -> None:
@@ -170,7 +172,7 @@ class Node(RuleBasedStateMachine):
     @rule(sick=st.booleans(), steps=st.integers(0, 12))
     def a_release_comes_out_and_is_on_its_way(self, sick: bool, steps: int) -> None:
         self.a_release_comes_out(sick)
-        self.submit(self.event(machine.CheckRequested, by="root"))
+        self.submit(self.event(events.CheckRequested, by="root"))
         for _ in range(steps):
             if self.queue:
                 self.an_effect_is_done(twice=False, lost=False)
@@ -185,8 +187,8 @@ class Node(RuleBasedStateMachine):
         if lost:
             self.power_cut()
             return
-        if isinstance(effect, machine.Invalidate | machine.Arm | machine.Reject | machine.RollBack):
-            self.submit(self.event(machine.Observed, facts=self.facts()))
+        if isinstance(effect, effects.Invalidate | effects.Arm | effects.Reject | effects.RollBack):
+            self.submit(self.event(events.Observed, facts=self.facts()))
         if outcome is not None:
             self.submit(outcome)
         if self.wants_reboot:
@@ -196,15 +198,15 @@ class Node(RuleBasedStateMachine):
     @rule()
     def an_effect_fails(self) -> None:
         effect = self.queue.pop(0)
-        if isinstance(effect, machine.Fetch):
+        if isinstance(effect, effects.Fetch):
             self.content[effect.target.slot] = None
             self.verified[effect.target.slot] = False
         self.queue.clear()
-        self.submit(self.event(machine.Failed, error=NETWORK))
+        self.submit(self.event(events.Failed, error=NETWORK))
 
     @rule()
     def power_cut(self) -> None:
-        if self.queue and isinstance(self.queue[0], machine.Fetch):
+        if self.queue and isinstance(self.queue[0], effects.Fetch):
             self.content[self.queue[0].target.slot] = None
             self.verified[self.queue[0].target.slot] = False
         self.boot()
@@ -213,13 +215,13 @@ class Node(RuleBasedStateMachine):
     def the_daemon_restarts(self) -> None:
         self.queue.clear()
         self.state = self.saved
-        self.submit(self.event(machine.Started, facts=self.facts()))
+        self.submit(self.event(events.Started, facts=self.facts()))
 
     @rule()
     def all_state_is_lost(self) -> None:
         self.queue.clear()
-        self.saved = self.state = first_state(self.facts(), "stable", 0.5)
-        self.submit(self.event(machine.Started, facts=self.facts()))
+        self.saved = self.state = first_state(self.facts(), 0.5)
+        self.submit(self.event(events.Started, facts=self.facts()))
         self.failed_here &= {denial.version for denial in self.state.denied}
 
     @rule(sick=st.booleans())
@@ -235,25 +237,25 @@ class Node(RuleBasedStateMachine):
             self.recalled.add(self.releases[-1])
 
     @rule(kind=st.sampled_from([
-        machine.CheckRequested, machine.InstallRequested, machine.RebootRequested, machine.RollbackRequested,
-        machine.UnholdRequested,
+        events.CheckRequested, events.InstallRequested, events.RebootRequested, events.RollbackRequested,
+        events.UnholdRequested,
     ]))
     def a_person_asks(self, kind: type[Event]) -> None:
         self.submit(self.event(kind, by="root"))
 
     @rule(channel=st.sampled_from(["stable", "beta"]))
     def a_person_chooses_a_channel(self, channel: str) -> None:
-        self.submit(self.event(machine.ChannelRequested, by="root", channel=channel))
+        self.submit(self.event(events.ChannelRequested, by="root", channel=channel))
 
     @rule(until=st.none() | st.integers(1000, 2000))
     def a_person_holds(self, until: int | None) -> None:
-        self.submit(self.event(machine.HoldRequested, by="root", until=until))
+        self.submit(self.event(events.HoldRequested, by="root", until=until))
 
     @precondition(lambda self: self.state.denied)
     @rule()
     def a_person_allows(self) -> None:
         version = self.state.denied[0].version
-        self.submit(self.event(machine.AllowRequested, by="root", version=version))
+        self.submit(self.event(events.AllowRequested, by="root", version=version))
         self.allowed.add(version)
 
     # ----------------------------------------------------------------------------------------------- the promises
@@ -294,18 +296,18 @@ TestNode.settings = settings(max_examples=200, stateful_step_count=40, deadline=
 
 def test_every_event_in_every_phase_gives_a_decision() -> None:
     facts = BootFacts("a", "1.0", "boot", BootView((("a", SlotState(2, 0, True)), ("b", SlotState()))))
-    events: list[Event] = [
-        machine.Started(5, 0.5, facts), machine.Observed(5, 0.5, facts), machine.Tick(5, 0.5),
-        machine.CheckRequested(5, 0.5, "root"), machine.InstallRequested(5, 0.5, "root"),
-        machine.RebootRequested(5, 0.5, "root"), machine.RollbackRequested(5, 0.5, "root"),
-        machine.ChannelRequested(5, 0.5, "root", "beta"), machine.HoldRequested(5, 0.5, "root", None),
-        machine.UnholdRequested(5, 0.5, "root"), machine.AllowRequested(5, 0.5, "root", "1.1"),
-        machine.CheckDone(5, 0.5, None, ()), machine.CheckDone(5, 0.5, Offer("1.1", "m", 1), ()),
-        machine.FetchDone(5, 0.5), machine.SealDone(5, 0.5), machine.ArmDone(5, 0.5), machine.Failed(5, 0.5, NETWORK),
+    happenings: list[Event] = [
+        events.Started(5, 0.5, facts), events.Observed(5, 0.5, facts), events.Tick(5, 0.5),
+        events.CheckRequested(5, 0.5, "root"), events.InstallRequested(5, 0.5, "root"),
+        events.RebootRequested(5, 0.5, "root"), events.RollbackRequested(5, 0.5, "root"),
+        events.ChannelRequested(5, 0.5, "root", "beta"), events.HoldRequested(5, 0.5, "root", None),
+        events.UnholdRequested(5, 0.5, "root"), events.AllowRequested(5, 0.5, "root", "1.1"),
+        events.CheckDone(5, 0.5, None, ()), events.CheckDone(5, 0.5, Offer("1.1", "m", 1), ()),
+        events.FetchDone(5, 0.5), events.SealDone(5, 0.5), events.ArmDone(5, 0.5, 3), events.Failed(5, 0.5, NETWORK),
     ]
     for phase in Phase:
         for target in (None, Target("1.1", "m", "b"), Target("1.1", "m", "b", tries=3)):
-            state = replace(first_state(facts, "stable", 0.5), phase=phase, target=target)
-            for event in events:
+            state = replace(first_state(facts, 0.5), phase=phase, target=target)
+            for event in happenings:
                 decide(state, event, Policy())
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bootctl.model import BootView, SlotState
 from tests.core.strategies import states
-from updated.core import machine
+from updated.core import effects, events
 from updated.core.errors import UpdatedError
 from updated.core.machine import decide, first_state
 from updated.core.policy import (
@@ -37,7 +37,7 @@ chances = st.floats(0, 1, exclude_max=True)
 
 def node(slot_a: SlotState = GOOD, **changes: Any) -> State:
     facts = BootFacts("a", "1.0", "boot", BootView((("a", slot_a), ("b", UNUSED))))
-    return replace(first_state(facts, "stable", 0.5), **changes)
+    return replace(first_state(facts, 0.5), **changes)
 
 
 def codes(state: State, policy: Policy = ORDINARY, offer: Offer = OFFER, now: int = NOW) -> list[str]:
@@ -112,28 +112,28 @@ def test_a_node_whose_clock_was_years_ahead_looks_as_soon_as_it_is_right() -> No
     ahead = NOW + 14 * 365 * 86400
     failed = node(phase=Phase.CHECKING)
     error = UpdatedError("metadata-expired", "the metadata", "expired", "Check the clock.")
-    failed = decide(failed, machine.Failed(ahead, 0.5, error), Policy()).state
+    failed = decide(failed, events.Failed(ahead, 0.5, error), Policy()).state
     assert failed.next_check > ahead
-    assert decide(failed, machine.Tick(NOW, 0.5), Policy()).state.phase is Phase.CHECKING
+    assert decide(failed, events.Tick(NOW, 0.5), Policy()).state.phase is Phase.CHECKING
 
 
 @pytest.mark.parametrize("automatic", [True, False])
 def test_what_is_staged_and_not_armed_is_armed_before_any_reboot(automatic: bool) -> None:
     policy = Policy(reboot_automatically=automatic)
     staged = node(phase=Phase.CHECKING, target=Target(OFFER.version, OFFER.manifest, "b"))
-    decision = decide(staged, machine.CheckDone(NOW, 0.5, OFFER, ()), policy)
+    decision = decide(staged, events.CheckDone(NOW, 0.5, OFFER, ()), policy)
     assert decision.state.phase is Phase.STAGED
-    assert decision.effects == (machine.Arm("b", policy.tries),)
+    assert decision.effects == (effects.Arm("b", policy.tries),)
 
 
 def test_a_state_of_another_boot_loader_is_no_reason_to_fail() -> None:
     stranger = node(phase=Phase.STAGED, target=Target("1.1", OFFER.manifest, "b", 3))
     facts = BootFacts("x", "1.0", "boot 2", BootView((("x", GOOD), ("y", UNUSED))))
-    state = decide(stranger, machine.Started(NOW, 0.5, facts), Policy()).state
+    state = decide(stranger, events.Started(NOW, 0.5, facts), Policy()).state
     assert (state.phase, state.target, state.passive) == (Phase.IDLE, None, "y")
 
 
 @given(states, st.integers(0, 2 * NOW), chances)
 def test_the_clock_alone_never_makes_the_machine_raise(state: State, now: int, chance: float) -> None:
-    after = decide(state, machine.Tick(now, chance), Policy()).state
-    decide(after, machine.Started(now, chance, state.facts), Policy())
+    after = decide(state, events.Tick(now, chance), Policy()).state
+    decide(after, events.Started(now, chance, state.facts), Policy())

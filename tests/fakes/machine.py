@@ -43,6 +43,7 @@ class Machine:
     root_of_trust: bytes
     environment: Mapping[str, str] = field(default_factory=dict)
     health: Sequence[str] = (sys.executable, "-m", "health", "--root", "{root}")
+    python: str = sys.executable
     panics: Callable[[Path], bool] = lambda root: False
     boots: list[str] = field(default_factory=list)
     daemon: subprocess.Popen[bytes] | None = None
@@ -200,7 +201,7 @@ class Machine:
         """Starts the daemon on the slot that runs; it is on the bus soon after."""
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(
-                [sys.executable, "-m", "updated", "--root", str(self.root)],
+                [self.python, "-m", "updated", "--root", str(self.root)],
                 env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
 

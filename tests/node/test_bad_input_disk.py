@@ -11,12 +11,12 @@ import pytest
 
 from bootctl.settings import BootSettings
 from tests.fakes import firmware
-from tests.node.bench import DONE, FAILED, WAITING, Bench, bench
+from tests.node.bench import FAILED, WAITING, Bench, bench
 from updated.core.errors import UpdatedError
 from updated.disk import Disk
 
 SECTOR = 512
-ENTRIES = 32 * SECTOR
+SLOT_TYPE = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"  # what gptprio.next of GRUB looks for
 
 
 @pytest.fixture
@@ -53,11 +53,12 @@ def test_a_disk_that_is_not_there_is_named(shared: Bench) -> None:
     (shared.root / "away.img").rename(shared.root / "disk.img")
 
 
-@pytest.mark.parametrize("damage", [b"\0" * SECTOR, b"\xff" * SECTOR])
-@pytest.mark.parametrize("what", ["header", "entries"])
-def test_with_a_damaged_first_table_the_node_updates_and_mends_it(node: Bench, what: str, damage: bytes) -> None:
+@pytest.mark.parametrize(
+    ("sector", "damage"), [(1, bytes(SECTOR)), (2, b"\xff" * SECTOR)], ids=["no header", "garbage for entries"]
+)
+def test_with_a_damaged_first_table_the_node_updates_and_mends_it(node: Bench, sector: int, damage: bytes) -> None:
     disk = node.machine.disk
-    spoil(disk, SECTOR if what == "header" else 2 * SECTOR, damage)
+    spoil(disk, sector * SECTOR, damage)
     assert not firmware.kernel_finds_partitions(disk)
     before = node.active()
     node.updates()
@@ -86,15 +87,17 @@ def test_without_any_whole_table_nothing_is_touched(shared: Bench) -> None:
         spoil(disk, at, data)
 
 
-def rename_partition(node: Bench, number: int, name: str) -> None:
-    subprocess.run(["sgdisk", "-c", f"{number}:{name}", str(node.machine.disk)], check=True, capture_output=True)
+def change_partition(node: Bench, number: int, name: str, *options: str) -> None:
+    """Lets the tool of ChromeOS name a partition anew."""
+    command = ["cgpt", "add", "-i", str(number), "-l", name, *options, str(node.machine.disk)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(
     ("number", "name", "words"),
     [
         (3, "other", "the boot reference has 1 slots"),
-        (2, "other", "is not in the boot reference"),
+        (2, "other", "the running slot a: has no partition on the disk"),
         (4, "rootfs-c", "the boot reference has 3 slots"),
         (4, "rootfs-b", "has this name more than once"),
     ],
@@ -103,10 +106,7 @@ def test_a_disk_that_does_not_have_just_two_slots_is_refused(
     tmp_path: Path, number: int, name: str, words: str
 ) -> None:
     with bench(tmp_path) as node:
-        rename_partition(node, number, name)
-        if name == "rootfs-c":
-            kind = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
-            subprocess.run(["sgdisk", "-t", f"{number}:{kind}", str(node.machine.disk)], check=True, capture_output=True)
+        change_partition(node, number, name, *(("-t", SLOT_TYPE) if name.startswith("rootfs") else ()))
         before = node.disk_content()
         text = node.once(FAILED)
         error = node.status()["error"]
@@ -185,20 +185,38 @@ def test_a_loop_device_of_another_image_is_no_obstacle(node: Bench) -> None:
 
 
 def editenv(path: Path, *words: str) -> str:
-    return subprocess.run(
-        ["grub-editenv", str(path), *words], check=True, capture_output=True, text=True
-    ).stdout
+    done = subprocess.run(["grub-editenv", str(path), *words], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def boots_by_grub(node: Bench) -> Path:
+    """Gives the node an environment block; its disk still holds the slots."""
+    node.machine.write_config(node.machine.config.partition("\n[boot]")[0] + '\n[boot]\nbackend = "grub"\n')
+    path = node.root / "boot/grub/grubenv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    editenv(path, "create")
+    editenv(path, "set", "ORDER=A B", "A_OK=1", "A_TRY=0", "B_OK=0", "B_TRY=0", "foreign=kept")
+    return path
 
 
 @pytest.fixture
 def grub(node: Bench) -> Path:
-    """The environment block of a node that boots by GRUB; its disk still holds the slots."""
-    node.machine.write_config(node.machine.config + '\n[boot]\nbackend = "grub"\n')
-    path = node.root / "boot/grub/grubenv"
-    path.parent.mkdir(parents=True)
-    editenv(path, "create")
-    editenv(path, "set", "ORDER=A B", "A_OK=1", "A_TRY=0", "B_OK=0", "B_TRY=0", "foreign=kept")
+    return boots_by_grub(node)
+
+
+@pytest.fixture
+def shared_grub(shared_by_grub: Bench) -> Path:
+    """The block, whole again, and without a copy."""
+    path = boots_by_grub(shared_by_grub)
+    path.with_name("grubenv.backup").unlink(missing_ok=True)
     return path
+
+
+@pytest.fixture(scope="module")
+def shared_by_grub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench(tmp_path_factory.mktemp("grub")) as made:
+        made.ship()
+        yield made
 
 
 def staged(node: Bench, path: Path) -> None:
@@ -213,13 +231,14 @@ def test_a_whole_block_is_changed_and_the_partition_table_is_not(node: Bench, gr
     assert [node.attributes(slot) for slot in "ab"] == attributes
 
 
-GARBAGE = {"no byte": b"", "zeros": bytes(1024), "noise": bytes(range(256)) * 4, "half": b"# GRUB Environment Block\n" * 20}
+GARBAGE = {
+    "no byte": b"", "zeros": bytes(1024), "noise": bytes(range(256)) * 4, "half": b"# GRUB Environment Block\n" * 20,
+}
 
 
-@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("garbage", ["no byte", "noise"])
 def test_a_corrupt_block_is_read_from_its_copy_and_mended(node: Bench, grub: Path, garbage: str) -> None:
-    copy = grub.with_name("grubenv.backup")
-    copy.write_bytes(grub.read_bytes())
+    grub.with_name("grubenv.backup").write_bytes(grub.read_bytes())
     grub.write_bytes(GARBAGE[garbage])
     staged(node, grub)
 
@@ -227,13 +246,13 @@ def test_a_corrupt_block_is_read_from_its_copy_and_mended(node: Bench, grub: Pat
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("copies", [1, 2])
 def test_without_a_whole_block_the_node_refuses_and_leaves_it_for_a_look(
-    node: Bench, grub: Path, garbage: str, copies: int
+    shared_by_grub: Bench, shared_grub: Path, garbage: str, copies: int
 ) -> None:
-    for path in (grub, grub.with_name("grubenv.backup"))[:copies]:
+    for path in (shared_grub, shared_grub.with_name("grubenv.backup"))[:copies]:
         path.write_bytes(GARBAGE[garbage])
-    text = node.refuses_untouched("boot-reference", str(grub), "grub-editenv FILE create")
+    text = shared_by_grub.refuses_untouched("boot-reference", str(shared_grub), "grub-editenv FILE create")
     assert text.count("\n") == 1
-    assert grub.read_bytes() == GARBAGE[garbage]
+    assert shared_grub.read_bytes() == GARBAGE[garbage]
 
 
 @pytest.mark.parametrize(
@@ -247,25 +266,35 @@ def test_without_a_whole_block_the_node_refuses_and_leaves_it_for_a_look(
     ],
 )
 def test_a_block_that_does_not_name_just_two_slots_is_refused(
-    node: Bench, grub: Path, assignments: list[str], words: str
+    shared_by_grub: Bench, shared_grub: Path, assignments: list[str], words: str
 ) -> None:
-    editenv(grub, "unset", "A_OK", "A_TRY", "B_OK", "B_TRY")
-    editenv(grub, "set", *assignments)
-    before = grub.read_bytes()
-    text = node.once(FAILED)
-    assert node.status()["error"]["code"] in ("boot-reference", "slot-running")
+    editenv(shared_grub, "unset", "A_OK", "A_TRY", "B_OK", "B_TRY")
+    editenv(shared_grub, "set", *assignments)
+    before = shared_grub.read_bytes()
+    text = shared_by_grub.once(FAILED)
+    assert shared_by_grub.status()["error"]["code"] in ("boot-reference", "slot-running")
     assert words in text
-    assert grub.read_bytes() == before
+    assert shared_grub.read_bytes() == before
 
 
-def test_a_partition_name_that_is_there_twice_is_refused_with_grub_too(node: Bench, grub: Path) -> None:
-    rename_partition(node, 4, "rootfs-b")
-    node.refuses_untouched("boot-reference", "partition rootfs-b", "more than once")
+def test_a_partition_name_that_is_there_twice_is_refused_with_grub_too(
+    shared_by_grub: Bench, shared_grub: Path
+) -> None:
+    change_partition(shared_by_grub, 4, "rootfs-b")
+    shared_by_grub.refuses_untouched("boot-reference", "partition rootfs-b", "more than once")
+    change_partition(shared_by_grub, 4, "state")
 
 
-def test_another_component_whose_name_is_there_twice_is_not_guessed_at(node: Bench, grub: Path) -> None:
-    rename_partition(node, 1, "verity-b")
-    rename_partition(node, 4, "verity-b")
-    node.refuses_untouched("boot-reference", "partition verity-b", "more than once")
-    assert node.once(FAILED)
-    assert DONE == 0
+def test_a_component_whose_partition_is_missing_or_there_twice_is_not_guessed_at(
+    shared_by_grub: Bench, shared_grub: Path
+) -> None:
+    drop_in = shared_by_grub.root / "etc/updated/updated.toml.d/10-verity.toml"
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.write_text('[disk]\ncomponents = ["rootfs", "verity"]\n')
+    shared_by_grub.refuses_untouched("slot-missing", "partition verity-b", "the partition table has only")
+    for number in (1, 4):
+        change_partition(shared_by_grub, number, "verity-b")
+    shared_by_grub.refuses_untouched("boot-reference", "partition verity-b", "more than once")
+    for number, name in ((1, "esp"), (4, "state")):
+        change_partition(shared_by_grub, number, name)
+    drop_in.unlink()

@@ -18,7 +18,7 @@ KEYS = {
         "client_certificate",
         "lowest_rate",
     },
-    "disk": {"device", "image"},
+    "disk": {"device", "image", "components"},
     "boot": {"backend", "grubenv", "tries"},
     "identity": {"compatible"},
     "updates": {"enabled", "interval_seconds", "reboot", "reboot_command"},

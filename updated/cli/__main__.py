@@ -116,11 +116,12 @@ def _history(options: argparse.Namespace) -> int:
     from updated.history import read_history
 
     try:
-        entries = read_history(below(options.root, "/var/lib/updated/history.jsonl"))[-max(options.lines, 0) :]
+        entries = read_history(below(options.root, "/var/lib/updated/history.jsonl"))
     except OSError as error:
         raise UpdatedError(
             "not-authorized", f"the history {error.filename}", error.strerror or str(error), "Read it as root."
         ) from None
+    entries = entries[len(entries) - max(0, min(options.lines, len(entries))) :]
     if options.json:
         print(json.dumps(entries, indent=2, ensure_ascii=False))
         return exits.DONE

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from updated.core.errors import UpdatedError
+from updated.processes import process_start
 
 STATUS_FILE = "/run/updated/status.json"
 
@@ -19,7 +20,7 @@ def read_status(root: str) -> dict[str, Any]:
     path = os.path.join(root, STATUS_FILE.lstrip("/"))
     try:
         with open(path, encoding="utf-8") as file:
-            document: dict[str, Any] = json.load(file)
+            document: Any = json.load(file)
     except FileNotFoundError:
         raise UpdatedError(
             "daemon-not-running", "the daemon", f"has not written {path} since the machine started",
@@ -27,5 +28,7 @@ def read_status(root: str) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise UpdatedError("state-corrupt", path, str(error), "Restart the daemon: it writes it anew.") from None
-    document["alive"] = os.path.exists(f"/proc/{document.get('pid')}")
+    if not isinstance(document, dict):
+        raise UpdatedError("state-corrupt", path, "is not a status document", "Restart the daemon: it writes it anew.")
+    document["alive"] = process_start(document.get("pid")) == document.get("pid_start") is not None
     return document

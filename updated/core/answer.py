@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from updated.core.document import Object, parsed
+from updated.core.document import Misfit, Object, parsed
 from updated.core.errors import UpdatedError
+from updated.core.release import is_name
 from updated.core.selection import Reason
 from updated.core.state import Offer
+from updated.core.version import Version
 
 T = TypeVar("T")
 MAX_EPOCH = 2**40
+STEPS = ("compare", "download", "verify")
 COSTS = ("image", "in_place", "downloaded", "written")
 
 
@@ -30,9 +33,31 @@ class CheckAnswer:
     withdrawn: str | None = None
 
 
-def check_answer(result: Mapping[str, Any]) -> CheckAnswer:
-    """The answer to `updated fetch check`. Raises `UpdatedError` ("child-failed")."""
-    return _read(lambda: _check(Object(result, "")))
+def check_answer(result: Mapping[str, Any], *, running: str) -> CheckAnswer:
+    """The answer to `updated fetch check` of a node that runs version `running`.
+
+    What is not newer is no offer: it would only cost the fallback slot. Raises `UpdatedError` ("child-failed").
+    """
+    return _read(lambda: _check(Object(result, ""), Version(running)))
+
+
+def progress_answer(message: Mapping[str, Any]) -> tuple[str, str, int, int]:
+    """Step, component, bytes done and bytes in all of a progress line. Raises `UpdatedError` ("child-failed")."""
+
+    def read() -> tuple[str, str, int, int]:
+        line = Object(message, "")
+        step, component = line.line("step", most=16), line.line("component", most=32)
+        if step not in STEPS or not is_name(component):
+            raise Misfit("step or component is not known")
+        total = line.number("total")
+        return step, component, line.number("done", most=total), total
+
+    return _read(read)
+
+
+def peak_memory(result: Mapping[str, Any]) -> int:
+    """The peak memory of a child, in bytes. Raises `UpdatedError` ("child-failed")."""
+    return _read(lambda: Object(result, "").number("peak_memory_bytes"))
 
 
 def install_answer(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, int]]:
@@ -43,21 +68,36 @@ def install_answer(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, int]]
 
     def read() -> Mapping[str, Mapping[str, int]]:
         installed = Object(result, "").object("installed")
-        parts = {name: installed.object(name) for name in installed.keys()}  # noqa: SIM118
+        parts = {_name(name): installed.object(name) for name in installed.keys()}  # noqa: SIM118
         return {name: {cost: part.number(cost) for cost in COSTS} for name, part in parts.items()}
 
     return _read(read)
 
 
-def _check(answer: Object) -> CheckAnswer:
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise Misfit(f"{text[:40]!r} is not a name")
+    return text
+
+
+def _version(offer: Object) -> Version:
+    try:
+        return Version(offer.line("version", most=64))
+    except UpdatedError:
+        raise Misfit("offer.version is not a version") from None
+
+
+def _check(answer: Object, running: Version) -> CheckAnswer:
     offer = answer.object("offer") if answer.has("offer") else None
+    if offer is not None and _version(offer) <= running:
+        raise Misfit("offer.version is not newer than what runs")
     expiries = answer.object("expiries")
     return CheckAnswer(
         offer=None if offer is None else Offer(
             offer.line("version", most=64), offer.digest("manifest"), offer.number("size"),
         ),
         reasons=tuple(_reason(each) for each in answer.objects("reasons")),
-        expiries={role: expiries.number(role, most=MAX_EPOCH) for role in expiries.keys()},  # noqa: SIM118
+        expiries={_name(role): expiries.number(role, most=MAX_EPOCH) for role in expiries.keys()},  # noqa: SIM118
         notes=tuple(answer.lines("notes")),
         withdrawn=answer.line("withdrawn") if answer.has("withdrawn") else None,
     )

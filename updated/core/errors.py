@@ -51,6 +51,7 @@ CODES: Mapping[str, Code] = {
     "index-invalid": Code(Blame.REPOSITORY, True, "a chunk index does not fit its format"),
     "incompatible": Code(Blame.REPOSITORY, False, "the release is made for other machines"),
     "image-too-large": Code(Blame.REPOSITORY, False, "an image is larger than its slot"),
+    "denied": Code(Blame.DEVICE, False, "the release failed on this node before"),
     "release-too-old": Code(Blame.REPOSITORY, False, "the release is below the version floor of this node"),
     # device
     "slot-missing": Code(Blame.DEVICE, False, "a partition that a slot needs is not there"),

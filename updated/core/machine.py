@@ -11,210 +11,30 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bootctl.model import SlotState
+from updated.core.effects import Arm, Check, Effect, Fetch, Invalidate, Reboot, Record, Reject, RollBack, Seal, Stop
 from updated.core.errors import UpdatedError
+from updated.core.events import (
+    AllowRequested,
+    ArmDone,
+    ChannelRequested,
+    CheckDone,
+    CheckRequested,
+    Event,
+    Failed,
+    FetchDone,
+    HoldRequested,
+    InstallRequested,
+    Observed,
+    RebootRequested,
+    RollbackRequested,
+    SealDone,
+    Started,
+    Tick,
+    UnholdRequested,
+)
 from updated.core.policy import Policy, install_obstacles, is_due, next_check, pauses, reboot_obstacles, retry_at
-from updated.core.selection import Reason
 from updated.core.state import BootFacts, Denial, Fallback, Hold, Offer, Phase, State, Target
-
-# ---------------------------------------------------------------------------------------------------------- events
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened at `now` (epoch seconds). `chance` in [0, 1) is drawn by the engine."""
-
-    now: int
-    chance: float
-
-
-@dataclass(frozen=True, slots=True)
-class Started(Event):
-    """The daemon started; what it was doing before is over."""
-
-    facts: BootFacts
-
-
-@dataclass(frozen=True, slots=True)
-class Observed(Event):
-    """The boot reference and the verdict were read again."""
-
-    facts: BootFacts
-
-
-@dataclass(frozen=True, slots=True)
-class Tick(Event):
-    """Time passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRequested(Event):
-    """A person asks what there is."""
-
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class InstallRequested(Event):
-    """A person wants the newest release now: no wave, no hold."""
-
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class RebootRequested(Event):
-    """A person wants the reboot into what is staged now."""
-
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class RollbackRequested(Event):
-    """A person wants the other slot back."""
-
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelRequested(Event):
-    """A person chose a channel."""
-
-    by: str
-    channel: str
-
-
-@dataclass(frozen=True, slots=True)
-class HoldRequested(Event):
-    """A person pauses updates, until a time or without end."""
-
-    by: str
-    until: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class UnholdRequested(Event):
-    """A person ends the pause."""
-
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class AllowRequested(Event):
-    """A person takes a release off the denylist."""
-
-    by: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class CheckDone(Event):
-    """The channel was read: there is an offer, or there are reasons why not.
-
-    `withdrawn`: why the release that is staged is not shipped any more, if that is so.
-    """
-
-    offer: Offer | None
-    reasons: tuple[Reason, ...]
-    withdrawn: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FetchDone(Event):
-    """The release is written to the passive slot."""
-
-
-@dataclass(frozen=True, slots=True)
-class SealDone(Event):
-    """The passive slot was read back, and is what was signed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ArmDone(Event):
-    """The boot reference names the passive slot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed(Event):
-    """An effect of the present phase failed."""
-
-    error: UpdatedError
-
-
-# --------------------------------------------------------------------------------------------------------- effects
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """Something that the engine does; each may run twice."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check(Effect):
-    """Ask the repository what the channel has."""
-
-    channel: str
-    any_wave: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Invalidate(Effect):
-    """Make the passive slot unbootable."""
-
-    slot: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch(Effect):
-    """Write the release to the passive slot."""
-
-    target: Target
-
-
-@dataclass(frozen=True, slots=True)
-class Seal(Effect):
-    """Verify the signatures again and read the slot back."""
-
-    target: Target
-
-
-@dataclass(frozen=True, slots=True)
-class Arm(Effect):
-    """Let the passive slot boot on trial."""
-
-    slot: str
-    tries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reject(Effect):
-    """Take a slot that failed out of the boot reference."""
-
-    slot: str
-
-
-@dataclass(frozen=True, slots=True)
-class RollBack(Effect):
-    """Let the boot reference name the other, confirmed slot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reboot(Effect):
-    """Reboot the machine."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop(Effect):
-    """End the child process that runs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record(Effect):
-    """Write a line of history."""
-
-    kind: str
-    version: str
-    text: str
+from updated.core.version import same_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +46,17 @@ class Decision:
     refusal: UpdatedError | None = None
 
 
+# How long a machine may take to go down before the command counts as failed.
+REBOOT_SECONDS = 600
+# A reason that ends soon is not looked at more often than this.
+SHORTEST_WAIT_SECONDS = 60
+
 Handler = Callable[[State, Any, Policy], Decision]
 
 
-def first_state(facts: BootFacts, channel: str, seed: float) -> State:
+def first_state(facts: BootFacts, seed: float) -> State:
     """The state of a node that never had one, or lost it."""
-    return State(facts=facts, channel=channel, seed=seed, versions={facts.slot: facts.version})
+    return State(facts=facts, seed=seed, versions={facts.slot: facts.version})
 
 
 def decide(state: State, event: Event, policy: Policy) -> Decision:
@@ -250,64 +75,94 @@ def _refuse(state: State, what: str, cause: str, mend: str) -> Decision:
 
 
 def _started(state: State, event: Started, policy: Policy) -> Decision:
-    """What ran before is over: an unfinished check, download or seal begins again and resumes."""
+    """What ran before is over: unfinished work begins again and resumes; what is not armed yet is sealed again."""
     if state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING, Phase.WAITING):
         keep = state.target if state.target is not None and state.target.armed else None
-        phase = Phase.IDLE if keep is None else Phase.STAGED
+        phase = _resting(state) if keep is None else Phase.STAGED
         state = state.with_changes(phase=phase, target=keep, offer=None, next_check=event.now)
-    elif state.phase is Phase.REBOOTING and event.facts.boot_id == state.facts.boot_id:
-        phase = Phase.STAGED if state.target is not None else Phase.IDLE
-        state = state.with_changes(phase=phase)
-    return _observed(state, event, policy)
+    elif state.phase is Phase.REBOOTING and state.target is not None and event.facts.boot_id == state.facts.boot_id:
+        state = state.with_changes(phase=Phase.STAGED)
+    decision = _observed(state, event, policy)
+    after = decision.state
+    if after.phase is Phase.STAGED and after.target is not None and not after.target.armed:
+        return Decision(after.with_changes(phase=Phase.SEALING), (*decision.effects, Seal(after.target)))
+    if after.leaving and after.phase is Phase.REBOOTING and not decision.effects:
+        return _leave(after, event)
+    return decision
 
 
 def _observed(state: State, event: Started | Observed, policy: Policy) -> Decision:
     """Compares what was expected with the slot that runs: on trial, confirmed, fallen back, or not tried yet."""
     facts = event.facts
     other_boot = facts.boot_id != state.facts.boot_id
-    verdict = facts.verdict
-    news = verdict is not None and verdict.boot_id != state.judged
     state = state.with_changes(facts=facts, versions={**state.versions, facts.slot: facts.version})
     if state.target is not None and state.target.slot not in facts.view.names:
         # The state is that of another disk or boot loader.
         state = state.with_changes(phase=_resting(state), target=None)
-    if news and verdict is not None and verdict.verdict == "rejected" and verdict.slot != facts.slot:
-        known = state.target is not None and state.target.version == verdict.version
-        manifest = state.target.manifest if known and state.target is not None else ""
-        rejected = Target(verdict.version, manifest, verdict.slot)
-        state = state.with_changes(judged=verdict.boot_id)
-        return _fall_back(state, event, rejected, verdict.reason or "its health checks failed")
-    if state.target is not None and other_boot and state.target.slot != facts.slot:
-        return _booted_the_old_slot(state, event, state.target)
+    if state.leaving and (facts.slot != state.leaving or not _can_leave(state)):
+        state = state.with_changes(leaving="", phase=_resting(state), next_check=event.now)
+    verdict = facts.verdict
+    if verdict is not None and verdict.boot_id != state.judged:
+        told = facts.view.state(verdict.slot) if verdict.slot in facts.view.names else None
+        if told is None or told.confirmed:
+            # It was judged again since, and found good.
+            state = state.with_changes(judged=verdict.boot_id)
+        elif verdict.slot != facts.slot:
+            left = _left(state, verdict.slot, verdict.version)
+            state = state.with_changes(judged=verdict.boot_id)
+            return _fall_back(state, event, left, verdict.reason or "its health checks failed")
     if state.target is not None and state.target.slot == facts.slot:
-        if facts.view.state(facts.slot).confirmed:
-            return _confirmed(state, event, state.target.version)
-        return Decision(state.with_changes(phase=Phase.TRIAL, error=None))
-    going_down = state.phase is Phase.REBOOTING and not other_boot
-    if not facts.view.state(facts.slot).confirmed and state.phase is not Phase.TRIAL and not going_down:
-        unknown = Target(facts.version, "", facts.slot, tries=policy.tries)
+        return _in_the_new_slot(state, event, state.target)
+    if state.target is not None and other_boot:
+        return _booted_the_old_slot(state, event, state.target)
+    if state.target is not None and state.target.armed and not facts.view.state(state.target.slot).bootable:
+        # Taken out of the boot reference: by us, since it was withdrawn, or by a person with bootctl.
+        gone = state.with_changes(phase=_resting(state), target=None, next_check=event.now)
+        return Decision(gone, (Stop(),) if state.phase is Phase.CHECKING else ())
+    if state.leaving:
+        return _leave(state, event) if other_boot else Decision(state)
+    if not facts.view.state(facts.slot).confirmed and state.phase is not Phase.TRIAL:
+        unknown = Target(facts.version, state.manifests.get(facts.slot, ""), facts.slot, tries=policy.tries)
         return Decision(state.with_changes(phase=Phase.TRIAL, target=unknown, error=None))
-    left = facts.view.state(state.passive)
-    if state.target is None and left.priority > 0 and not left.bootable:
-        stranger = Target(state.versions.get(state.passive, "unknown"), "", state.passive)
-        return _fall_back(state, event, stranger, _not_up(stranger))
+    passive = facts.view.state(state.passive)
+    if state.target is None and passive.priority > 0 and not passive.bootable:
+        left = _left(state, state.passive, "unknown")
+        return _fall_back(state, event, left, _not_up(left))
     if state.phase is Phase.REBOOTING and other_boot:
         return Decision(state.with_changes(phase=_resting(state), next_check=event.now))
     return Decision(state)
 
 
-def _confirmed(state: State, event: Event, version: str) -> Decision:
+def _left(state: State, slot: str, version: str) -> Target:
+    """The release in a slot that failed, as well as it is known; `version` is what others call it."""
+    if state.target is not None and state.target.slot == slot:
+        return state.target
+    return Target(state.versions.get(slot, version), state.manifests.get(slot, ""), slot)
+
+
+def _in_the_new_slot(state: State, event: Event, target: Target) -> Decision:
+    facts = state.facts
+    if not facts.view.state(facts.slot).confirmed:
+        return Decision(state.with_changes(phase=Phase.TRIAL, error=None))
     settled = state.with_changes(
         phase=Phase.IDLE, target=None, offer=None, reasons=(), error=None, failures=0, fallback=None, insist=False,
         next_check=event.now,
     )
-    return Decision(settled, (Record("confirmed", version, f"slot {state.facts.slot} passed its health checks"),))
+    records: tuple[Effect, ...] = (
+        Record("confirmed", target.version, f"slot {facts.slot} passed its health checks"),
+    )
+    if not same_version(target.version, facts.version):
+        # Otherwise the channel would seem to have something newer for ever.
+        reason = f"its os-release says that it is {facts.version}"
+        settled = settled.with_changes(denied=_deny(state, Denial(target.version, target.manifest, reason, event.now)))
+        records = (*records, Record("failed", target.version, reason))
+    return Decision(settled, records)
 
 
 def _booted_the_old_slot(state: State, event: Event, target: Target) -> Decision:
     theirs = state.facts.view.state(target.slot)
     if theirs.priority > 0 and not theirs.confirmed and theirs.tries_left > 0 and theirs.tries_left >= target.tries:
-        armed = replace(target, tries=theirs.tries_left)
+        armed = replace(target, tries=theirs.tries_left, ignored=target.ignored + 1)
         return Decision(state.with_changes(phase=Phase.STAGED, target=armed))
     if not target.armed and theirs == SlotState():
         return Decision(state.with_changes(phase=Phase.STAGED))
@@ -329,7 +184,7 @@ def _fall_back(state: State, event: Event, target: Target, reason: str) -> Decis
 
 
 def _deny(state: State, denial: Denial) -> tuple[Denial, ...]:
-    return (*(each for each in state.denied if each.version != denial.version), denial)
+    return (*(each for each in state.denied if not same_version(each.version, denial.version)), denial)
 
 
 def _resting(state: State) -> Phase:
@@ -347,7 +202,7 @@ def _tick_at_rest(state: State, event: Tick, policy: Policy) -> Decision:
 
 
 def _check(state: State) -> Decision:
-    return Decision(state.with_changes(phase=Phase.CHECKING), (Check(state.channel, state.insist),))
+    return Decision(state.with_changes(phase=Phase.CHECKING), (Check(state.insist),))
 
 
 def _check_requested(state: State, event: CheckRequested, policy: Policy) -> Decision:
@@ -378,29 +233,23 @@ def _busy(state: State, event: Any, policy: Policy) -> Decision:
 
 def _check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     """Nothing new: rest. A release: install it, or wait with the reasons."""
+    again = event.offer is not None and event.offer.manifest == state.failing
     state = state.with_changes(
         last_check=event.now, next_check=next_check(policy, event.now, event.chance), reasons=event.reasons,
-        error=None, failures=0, offer=event.offer,
+        error=None, failures=state.failures if again else 0, offer=event.offer,
     )
     ends = [reason.until for reason in event.reasons if reason.until is not None]
     if ends:
-        state = state.with_changes(next_check=min(state.next_check, *ends))
-    if state.target is not None and event.withdrawn is not None:
-        return _withdrawn(state, event, policy, state.target, event.withdrawn)
-    if state.target is not None and (event.offer is None or event.offer.manifest == state.target.manifest):
+        state = state.with_changes(next_check=min(state.next_check, max(event.now + SHORTEST_WAIT_SECONDS, min(ends))))
+    target = state.target
+    if target is not None and event.withdrawn is not None:
+        leaving = state.with_changes(phase=Phase.STAGED, target=replace(target, withdrawn=event.withdrawn))
+        return Decision(leaving, (Invalidate(target.slot), Record("withdrawn", target.version, event.withdrawn)))
+    if target is not None and (event.offer is None or event.offer.manifest == target.manifest):
         return _staged_again(state, event, policy)
     if event.offer is None:
         return Decision(state.with_changes(phase=_resting(state), insist=False))
     return _begin_or_wait(state, event, policy, event.offer)
-
-
-def _withdrawn(state: State, event: CheckDone, policy: Policy, target: Target, why: str) -> Decision:
-    disarmed: tuple[Effect, ...] = (Invalidate(target.slot), Record("withdrawn", target.version, why))
-    state = state.with_changes(target=None)
-    if event.offer is None:
-        return Decision(state.with_changes(phase=_resting(state), insist=False), disarmed)
-    decision = _begin_or_wait(state, event, policy, event.offer)
-    return Decision(decision.state, (*disarmed, *decision.effects))
 
 
 def _begin_or_wait(state: State, event: Event, policy: Policy, offer: Offer) -> Decision:
@@ -410,10 +259,16 @@ def _begin_or_wait(state: State, event: Event, policy: Policy, offer: Offer) -> 
             return _staged_again(state, event, policy)
         return Decision(state.with_changes(phase=Phase.WAITING, reasons=obstacles, insist=False))
     target = Target(offer.version, offer.manifest, state.passive)
-    versions = {slot: version for slot, version in state.versions.items() if slot != target.slot}
-    fetching = state.with_changes(phase=Phase.FETCHING, target=target, reasons=(), versions=versions)
+    fetching = state.with_changes(
+        phase=Phase.FETCHING, target=target, reasons=(), versions=_without(state.versions, target.slot),
+        manifests=_without(state.manifests, target.slot),
+    )
     begun = Record("install", offer.version, f"into slot {target.slot}")
     return Decision(fetching, (Invalidate(target.slot), begun, Fetch(target)))
+
+
+def _without(values: Mapping[str, str], slot: str) -> dict[str, str]:
+    return {name: value for name, value in values.items() if name != slot}
 
 
 def _tick_waiting(state: State, event: Tick, policy: Policy) -> Decision:
@@ -434,17 +289,21 @@ def _seal_done(state: State, event: SealDone, policy: Policy) -> Decision:
     """Records "staged", then arms the trial."""
     if state.target is None:
         return Decision(state.with_changes(phase=_resting(state)))
-    versions = {**state.versions, state.target.slot: state.target.version}
-    staged = state.with_changes(phase=Phase.STAGED, versions=versions, failures=0, error=None)
-    return Decision(staged, (Arm(state.target.slot, policy.tries),))
+    target = state.target
+    staged = state.with_changes(
+        phase=Phase.STAGED, failures=0, error=None, failing="",
+        versions={**state.versions, target.slot: target.version},
+        manifests={**state.manifests, target.slot: target.manifest},
+    )
+    return Decision(staged, (Arm(target.slot, policy.tries),))
 
 
 def _arm_done(state: State, event: ArmDone, policy: Policy) -> Decision:
     """Reboots when that is allowed."""
     if state.target is None:
         return Decision(state.with_changes(phase=_resting(state)))
-    target = replace(state.target, tries=policy.tries)
-    text = f"slot {target.slot} boots next, with {policy.tries} tries"
+    target = replace(state.target, tries=event.tries)
+    text = f"slot {target.slot} boots next, with {event.tries} tries"
     decision = _staged_again(state.with_changes(target=target, error=None), event, policy)
     return Decision(decision.state, (Record("staged", target.version, text), *decision.effects))
 
@@ -456,13 +315,15 @@ def _staged_again(state: State, event: Event, policy: Policy) -> Decision:
     obstacles = () if state.insist and policy.reboot_automatically else reboot_obstacles(state, policy, event.now)
     if obstacles:
         return Decision(state.with_changes(reasons=obstacles, insist=False))
-    return _reboot(state, f"to boot {state.target.version} on trial" if state.target else "")
+    return _reboot(state, f"to boot {state.target.version} on trial" if state.target else "", event.now)
 
 
 def _tick_staged(state: State, event: Tick, policy: Policy) -> Decision:
     """Arms again if that failed, reboots when allowed, and looks for something newer when the time has come."""
     if state.target is None:
         return Decision(state.with_changes(phase=_resting(state)))
+    if state.target.withdrawn:
+        return Decision(state, (Invalidate(state.target.slot),))
     if not state.target.armed:
         due = state.error is None or is_due(policy, state.next_check, event.now)
         return Decision(state, (Arm(state.target.slot, policy.tries),) if due else ())
@@ -475,16 +336,30 @@ def _tick_staged(state: State, event: Tick, policy: Policy) -> Decision:
     return Decision(state.with_changes(reasons=reboot_obstacles(state, policy, event.now)))
 
 
-def _reboot(state: State, reason: str) -> Decision:
-    rebooting = state.with_changes(phase=Phase.REBOOTING, reasons=(), error=None)
+def _reboot(state: State, reason: str, now: int) -> Decision:
+    rebooting = state.with_changes(phase=Phase.REBOOTING, reasons=(), error=None, since=now)
     return Decision(rebooting, (Record("reboot", state.target.version if state.target else "", reason), Reboot(reason)))
 
 
 def _reboot_staged(state: State, event: RebootRequested, policy: Policy) -> Decision:
     """Reboots now."""
-    if state.target is None or not state.target.armed:
+    if state.target is None or not state.target.armed or state.target.withdrawn:
         return _refuse(state, "the reboot", "the boot reference does not name the new slot yet", "Try it again soon.")
-    return _reboot(state, f"asked for by {event.by}")
+    return _reboot(state, f"asked for by {event.by}", event.now)
+
+
+def _tick_rebooting(state: State, event: Tick, policy: Policy) -> Decision:
+    """A machine that is still up long after the command to reboot gets it again, and people are told."""
+    if abs(event.now - state.since) < REBOOT_SECONDS:
+        return Decision(state)
+    error = UpdatedError(
+        "reboot-failed", "the machine", f"is still up {REBOOT_SECONDS // 60} minutes after the command to reboot",
+        "See what keeps it: systemd-inhibit --list, systemctl list-jobs.",
+    )
+    if state.leaving:
+        decision = _leave(state, event)
+        return Decision(decision.state.with_changes(error=error), decision.effects)
+    return _failed(state, Failed(event.now, event.chance, error), policy)
 
 
 def _nothing_staged(state: State, event: RebootRequested, policy: Policy) -> Decision:
@@ -509,13 +384,16 @@ def _failed(state: State, event: Failed, policy: Policy) -> Decision:
     again = retry_at(policy, event.now, failures, event.chance)
     if not event.error.retry:
         again = next_check(policy, event.now, event.chance)
-    state = state.with_changes(error=event.error, failures=failures, next_check=again, insist=False)
+    failing = state.target.manifest if state.target is not None else ""
+    state = state.with_changes(error=event.error, failures=failures, next_check=again, insist=False, failing=failing)
     version = state.target.version if state.target else state.facts.version
     record = Record("failed", version, str(event.error))
     if state.phase is Phase.CHECKING and state.target is not None:
         return Decision(state.with_changes(phase=Phase.STAGED), (record,))
     if state.phase in (Phase.STAGED, Phase.REBOOTING) and state.target is not None:
         return Decision(state.with_changes(phase=Phase.STAGED), (record,))
+    if state.phase is Phase.REBOOTING and state.leaving:
+        return Decision(state.with_changes(since=event.now), (record,))
     return Decision(state.with_changes(phase=Phase.FAILED, target=None, offer=None), (record,))
 
 
@@ -523,47 +401,46 @@ def _failed(state: State, event: Failed, policy: Policy) -> Decision:
 
 
 def _rollback(state: State, event: RollbackRequested, policy: Policy) -> Decision:
-    """Boots the other, confirmed slot, and denies the release that runs."""
-    other = state.facts.view.state(state.passive)
-    if not (other.confirmed and other.priority > 0):
+    """Boots the other slot, which must be able to, and denies the release that runs; a slot on trial is rejected."""
+    if not _can_leave(state):
         return _refuse(
             state, "the roll back", f"slot {state.passive} holds no confirmed system",
             "Install the wanted release instead, from its channel.",
         )
+    slot, version = state.facts.slot, state.facts.version
     reason = f"rolled back by {event.by}"
-    effects: tuple[Effect, ...] = (RollBack(), Record("rolled-back", state.facts.version, reason), Reboot(reason))
-    if state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING):
-        effects = (Stop(), *effects)
-    return Decision(_rolled_back(state, event, reason), effects)
-
-
-def _rolled_back(state: State, event: Event, reason: str) -> State:
-    manifest = state.target.manifest if state.target is not None and state.phase is Phase.TRIAL else ""
-    denial = Denial(state.facts.version, manifest, reason, event.now)
-    return state.with_changes(
-        phase=Phase.REBOOTING, target=None, offer=None, reasons=(), error=None, denied=_deny(state, denial),
-        fallback=Fallback(state.facts.version, reason, event.now),
+    manifest = state.manifests.get(slot, "")
+    busy = state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING)
+    left = state.with_changes(
+        target=None, offer=None, reasons=(), error=None, leaving=slot,
+        denied=_deny(state, Denial(version, manifest, reason, event.now)),
+        fallback=Fallback(version, reason, event.now),
     )
+    decision = _leave(left, event)
+    first: tuple[Effect, ...] = (Stop(),) if busy else ()
+    return Decision(decision.state, (*first, Record("rolled-back", version, reason), *decision.effects))
 
 
-def _rollback_on_trial(state: State, event: RollbackRequested, policy: Policy) -> Decision:
-    """Rejects the slot on trial, and boots the old one."""
-    if not state.facts.view.state(state.passive).bootable:
-        return _refuse(
-            state, "the roll back", f"slot {state.passive} can not boot",
-            "Let the trial end, or install another release.",
-        )
-    reason = f"rolled back by {event.by}"
-    effects = (Reject(state.facts.slot), Record("rolled-back", state.facts.version, reason), Reboot(reason))
-    return Decision(_rolled_back(state, event, reason), effects)
+def _can_leave(state: State) -> bool:
+    other = state.facts.view.state(state.passive)
+    return other.confirmed and other.priority > 0
+
+
+def _leave(state: State, event: Event) -> Decision:
+    """Brings the machine out of the slot that a person wants to leave; may be asked for again until it is done."""
+    slot = state.facts.slot
+    away: Effect = RollBack() if state.confirmed else Reject(slot)
+    rebooting = state.with_changes(phase=Phase.REBOOTING, since=event.now)
+    return Decision(rebooting, (away, Reboot(f"to leave {state.facts.version} in slot {slot}")))
 
 
 def _channel(state: State, event: ChannelRequested, policy: Policy) -> Decision:
     """Takes the channel over and looks into it at once; a download from the former channel is given up."""
-    if event.channel == state.channel:
-        return Decision(state)
+    before = policy.followed(state)
+    if event.channel == before:
+        return Decision(state.with_changes(channel=event.channel))
     changed = state.with_changes(channel=event.channel, next_check=event.now, offer=None)
-    record = Record("channel", state.facts.version, f"from {state.channel} to {event.channel}, by {event.by}")
+    record = Record("channel", state.facts.version, f"from {before} to {event.channel}, by {event.by}")
     if state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING):
         return Decision(_given_up(changed), (Stop(), record))
     return Decision(changed, (record,))
@@ -593,7 +470,7 @@ def _unhold(state: State, event: UnholdRequested, policy: Policy) -> Decision:
 
 def _allow(state: State, event: AllowRequested, policy: Policy) -> Decision:
     """Takes a release off the denylist."""
-    kept = tuple(denial for denial in state.denied if denial.version != event.version)
+    kept = tuple(denial for denial in state.denied if not same_version(denial.version, event.version))
     if kept == state.denied:
         return _refuse(
             state, f"release {event.version}", "is not on the denylist", "'updatectl status' shows what is denied."
@@ -640,7 +517,7 @@ TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     (Phase.STAGED, ArmDone): _arm_done,
     (Phase.STAGED, Tick): _tick_staged,
     (Phase.STAGED, RebootRequested): _reboot_staged,
-    (Phase.TRIAL, RollbackRequested): _rollback_on_trial,
+    (Phase.REBOOTING, Tick): _tick_rebooting,
     **{
         (Phase.REBOOTING, kind): _late
         for kind in (CheckRequested, InstallRequested, RebootRequested, RollbackRequested)

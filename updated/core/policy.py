@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from updated.core.document import format_time
-from updated.core.selection import Reason
+from updated.core.selection import Reason, is_denied
 from updated.core.state import Offer, State
 
 FIRST_RETRY_SECONDS = 60
 LONGEST_RETRY_SECONDS = 4 * 3600
+# So often a boot loader may start the old slot though the new one is first, before only a person reboots again.
+MOST_IGNORED_BOOTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,11 @@ class Policy:
     reboot_automatically: bool = True
     interval: int = 3600
     tries: int = 3
+    channel: str = "stable"
+
+    def followed(self, state: State) -> str:
+        """The channel that the node follows: a person's choice, or else that of the configuration."""
+        return state.channel or self.channel
 
 
 def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> tuple[Reason, ...]:
@@ -31,7 +38,8 @@ def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> t
     reasons = []
     if not state.confirmed:
         reasons.append(Reason("trial", f"slot {state.facts.slot} is not confirmed yet"))
-    if any(denial.manifest == offer.manifest or denial.version == offer.version for denial in state.denied):
+    denied = [each for denial in state.denied for each in (denial.version, denial.manifest) if each]
+    if is_denied(offer.version, offer.manifest, denied):
         text = f"{offer.version} failed here before; 'updatectl allow {offer.version}' tries it again"
         reasons.append(Reason("denied", text))
     if not state.insist:
@@ -44,6 +52,9 @@ def reboot_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ..
     reasons = list(pauses(state, policy, now))
     if not policy.reboot_automatically:
         reasons.append(Reason("manual-reboot", "reboots are left to a person ([updates] reboot = \"manual\")"))
+    if state.target is not None and state.target.ignored >= MOST_IGNORED_BOOTS:
+        text = f"the boot loader started slot {state.facts.slot} {state.target.ignored} times, not slot"
+        reasons.append(Reason("not-started", f"{text} {state.target.slot}; 'updatectl reboot' tries it again"))
     return tuple(reasons)
 
 

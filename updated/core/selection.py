@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from updated.core.document import format_time
 from updated.core.release import Channel, ChannelEntry
-from updated.core.version import Version
+from updated.core.version import Version, same_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,25 @@ def choose(
     return Choice(None, tuple(reasons))
 
 
+def is_denied(version: str, manifest: str, denied: Iterable[str]) -> bool:
+    """Whether `denied`, versions and manifest digests, names the release."""
+    return any(each == manifest or same_version(each, version) for each in denied)
+
+
+def unreachable(channel: Channel, running: Version, entry: ChannelEntry) -> str | None:
+    """Why `entry` can't be reached from `running` whatever the node wants; None when it can."""
+    own = next((each for each in channel.entries if each.version == running), None)
+    if own is not None and own.deadend is not None:
+        return f"{running} is the end of its line: {own.deadend}"
+    newer = (each for each in channel.entries if each.version > running)
+    barrier = next((each.version for each in newer if each.barrier and each.recalled is None), None)
+    if barrier is not None and entry.version > barrier:
+        return f"it can only be reached through {barrier}"
+    if entry.minimum is not None and running < entry.minimum:
+        return f"it can only be reached from {entry.minimum} on"
+    return None
+
+
 def _obstacle(
     entry: ChannelEntry,
     running: Version,
@@ -85,7 +104,7 @@ def _obstacle(
         return Reason("barrier", f"{version} can only be reached through {barrier}")
     if entry.minimum is not None and running < entry.minimum:
         return Reason("minimum", f"{version} can only be reached from {entry.minimum} on")
-    if entry.manifest in denied or version.text in denied:
+    if is_denied(version.text, entry.manifest, denied):
         return Reason("denied", f"{version} failed here before; 'updatectl allow {version}' tries it again")
     if entry.rollout is not None and not any_wave:
         at = entry.rollout.eligible_at(seed)

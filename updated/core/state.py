@@ -41,12 +41,18 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The release that is on its way into `slot`. `tries`: how many trial boots it was armed with, 0 until then."""
+    """The release that is on its way into `slot`.
+
+    `tries`: how many trial boots it was armed with, 0 until then. `ignored`: how many boots did not start the slot
+    though it was first. `withdrawn`: why it is to be taken out of the boot reference again, if it is.
+    """
 
     version: str
     manifest: str
     slot: str
     tries: int = 0
+    ignored: int = 0
+    withdrawn: str = ""
 
     @property
     def armed(self) -> bool:
@@ -112,12 +118,14 @@ class State:
     """All that the machine keeps. Times are in seconds since the epoch.
 
     `seed` in [0, 1) is the node's place in a rollout. `versions` says which release each slot holds. `judged` is the
-    boot id of the last verdict that was taken into account.
+    boot id of the last verdict that was taken into account. `channel` is a person's choice, empty without one.
+    `manifests` says which manifest each slot was installed from. `leaving` is the slot that a person wants to leave.
+    `failing` is the manifest whose installation failed last; `since`: when the phase began, while it is rebooting.
     """
 
     facts: BootFacts
-    channel: str
     seed: float
+    channel: str = ""
     phase: Phase = Phase.IDLE
     target: Target | None = None
     offer: Offer | None = None
@@ -131,7 +139,11 @@ class State:
     denied: tuple[Denial, ...] = ()
     fallback: Fallback | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    manifests: Mapping[str, str] = field(default_factory=dict)
     judged: str = ""
+    leaving: str = ""
+    failing: str = ""
+    since: int = 0
 
     @property
     def passive(self) -> str:
@@ -167,7 +179,8 @@ def format_state(state: State) -> dict[str, Any]:
         },
         "target": None if state.target is None else {
             "version": state.target.version, "manifest": state.target.manifest,
-            "slot": state.target.slot, "tries": state.target.tries,
+            "slot": state.target.slot, "tries": state.target.tries, "ignored": state.target.ignored,
+            "withdrawn": state.target.withdrawn,
         },
         "offer": None if state.offer is None else {
             "version": state.offer.version, "manifest": state.offer.manifest, "size": state.offer.size,
@@ -187,12 +200,20 @@ def format_state(state: State) -> dict[str, Any]:
             "version": state.fallback.version, "reason": state.fallback.reason, "at": state.fallback.at,
         },
         "versions": dict(state.versions),
+        "manifests": dict(state.manifests),
         "judged": state.judged,
+        "leaving": state.leaving,
+        "failing": state.failing,
+        "since": state.since,
     }
 
 
 def parse_state(document: Object) -> State:
-    """The state in `document`. Raises `UpdatedError` ("state-corrupt")."""
+    """The state in `document`. Raises `UpdatedError` ("state-corrupt").
+
+    A newer version of this program may have written it, and then fallen back: keys and phases that are not known are
+    passed over.
+    """
     return parsed(
         lambda: _state(document), what="the saved state", code="state-corrupt",
         mend="It is set aside and begun anew; only history is lost.",
@@ -200,19 +221,15 @@ def parse_state(document: Object) -> State:
 
 
 def _state(document: Object) -> State:
-    if document.number("schema") != SCHEMA:
-        raise Misfit("schema is not known to this program")
     facts = document.object("facts")
     target = _optional(document, "target")
     offer = _optional(document, "offer")
     hold = _optional(document, "hold")
     fallback = _optional(document, "fallback")
     versions = document.object("versions")
+    manifests = document.object("manifests")
     error = _optional(document, "error")
-    try:
-        phase = Phase(document.text("phase"))
-    except ValueError:
-        raise Misfit("phase is not known") from None
+    phase = next((phase for phase in Phase if phase.value == document.text("phase")), Phase.IDLE)
     state = State(
         facts=BootFacts(
             facts.text("slot"), facts.text("version"), facts.text("boot_id"),
@@ -223,6 +240,7 @@ def _state(document: Object) -> State:
         phase=phase,
         target=None if target is None else Target(
             target.text("version"), target.text("manifest"), target.text("slot"), target.number("tries", most=15),
+            target.number("ignored"), target.text("withdrawn"),
         ),
         offer=None if offer is None else Offer(
             offer.text("version"), offer.text("manifest"), offer.number("size"),
@@ -246,9 +264,12 @@ def _state(document: Object) -> State:
             fallback.text("version"), fallback.text("reason"), fallback.number("at"),
         ),
         versions={slot: versions.text(slot) for slot in versions.keys()},  # noqa: SIM118
+        manifests={slot: manifests.text(slot) for slot in manifests.keys()},  # noqa: SIM118
         judged=document.text("judged"),
+        leaving=document.text("leaving"),
+        failing=document.text("failing"),
+        since=document.number("since"),
     )
-    document.done()
     names = state.facts.view.names
     if len(names) != 2 or len(set(names)) != 2 or state.facts.slot not in names:
         raise Misfit("facts.view does not hold the running slot and one other")

@@ -44,9 +44,10 @@ class Report:
     last_install: Mapping[str, Any] = field(default_factory=dict)
     health: Mapping[str, Any] | None = None
     pid: int = 0
+    pid_start: int | None = None
 
 
-def summary(state: State, progress: Progress | None = None) -> str:
+def summary(state: State, policy: Policy, progress: Progress | None = None) -> str:
     """One line that says where the node stands."""
     running = f"{state.facts.version} in slot {state.facts.slot}"
     target = state.target.version if state.target is not None else ""
@@ -54,7 +55,7 @@ def summary(state: State, progress: Progress | None = None) -> str:
         case Phase.IDLE:
             return f"runs {running}" + ("" if state.last_check is None else f"; {_first(state, 'nothing to do')}")
         case Phase.CHECKING:
-            return f"runs {running}; asks for releases of channel {state.channel}"
+            return f"runs {running}; asks for releases of channel {policy.followed(state)}"
         case Phase.WAITING:
             offered = state.offer.version if state.offer is not None else "a release"
             return f"runs {running}; {offered} waits: {_first(state, 'see the reasons')}"
@@ -95,8 +96,9 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         "schema": SCHEMA,
         "written_at": format_time(now),
         "pid": report.pid,
+        "pid_start": report.pid_start,
         "phase": state.phase.value,
-        "summary": summary(state, progress),
+        "summary": summary(state, policy, progress),
         "running": {
             "slot": state.facts.slot, "version": state.facts.version, "confirmed": state.confirmed,
         },
@@ -107,7 +109,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
             }
             for name, slot in state.facts.view.slots
         ],
-        "channel": state.channel,
+        "channel": policy.followed(state),
         "enabled": policy.enabled,
         "target": None if state.target is None else {
             "version": state.target.version, "slot": state.target.slot, "armed": state.target.armed,
@@ -144,7 +146,7 @@ def fault_document(fault: UpdatedError, now: int) -> dict[str, Any]:
     """The status document of a node whose daemon could not start at `now`: nothing is known but why."""
     nothing = ("running", "target", "offer", "progress", "last_check", "hold", "fallback", "last_install", "health")
     return {
-        "schema": SCHEMA, "written_at": format_time(now), "next_check": format_time(now), "pid": 0,
+        "schema": SCHEMA, "written_at": format_time(now), "next_check": format_time(now), "pid": 0, "pid_start": None,
         "phase": Phase.FAILED.value, "summary": f"could not start; {fault}", "error": fault.to_json(),
         "failures": 1, "channel": "", "enabled": True, "slots": [], "reasons": [], "denied": [], "expiries": {},
         "notes": [], **dict.fromkeys(nothing),

@@ -14,6 +14,14 @@ _FORM = re.compile(r"(\d{1,18}(?:\.\d{1,18}){0,5})(?:-([0-9A-Za-z]+(?:[.-][0-9A-
 MAX_LENGTH = 64
 
 
+def same_version(one: str, other: str) -> bool:
+    """Whether two texts name the same release: "1.1" is "1.1.0". What is no version is only like itself."""
+    try:
+        return Version(one) == Version(other)
+    except UpdatedError:
+        return one == other
+
+
 @functools.total_ordering
 class Version:
     """A parsed version; compares by precedence and prints as it was written.

@@ -1,0 +1,223 @@
+"""The transitions that are easy to get wrong, each with the mishap that it guards against."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bootctl.model import BootView, SlotState
+from updated.core import effects, events
+from updated.core.errors import UpdatedError
+from updated.core.machine import REBOOT_SECONDS, Decision, decide, first_state
+from updated.core.policy import Policy
+from updated.core.selection import Reason
+from updated.core.state import BootFacts, Denial, Offer, Phase, State, Target, Verdict
+
+GOOD, OTHER_GOOD, BAD = SlotState(2, 0, True), SlotState(1, 0, True), SlotState()
+TRIAL = SlotState(2, 3, False)
+POLICY = Policy()
+NOW = 1000
+NETWORK = UpdatedError("unreachable", "the server", "is away", "Wait.")
+
+
+def facts(
+    slot: str = "a", version: str = "1.0", boot: str = "boot-1", a: SlotState = GOOD, b: SlotState = BAD,
+    verdict: Verdict | None = None,
+) -> BootFacts:
+    return BootFacts(slot, version, boot, BootView((("a", a), ("b", b))), verdict)
+
+
+def node(seen: BootFacts | None = None, **changes: Any) -> State:
+    return replace(first_state(seen or facts(), 0.5), next_check=NOW + 3000, **changes)
+
+
+def staged(**changes: Any) -> State:
+    target = Target("1.1", "m11", "b", tries=3, **changes)
+    return node(facts(a=OTHER_GOOD, b=TRIAL), phase=Phase.STAGED, target=target, versions={"a": "1.0", "b": "1.1"})
+
+
+def observed(state: State, seen: BootFacts, policy: Policy = POLICY) -> Decision:
+    return decide(state, events.Observed(NOW, 0.5, seen), policy)
+
+
+def started(state: State, seen: BootFacts, policy: Policy = POLICY) -> Decision:
+    return decide(state, events.Started(NOW, 0.5, seen), policy)
+
+
+def kinds(decision: Decision) -> list[type[effects.Effect]]:
+    return [type(effect) for effect in decision.effects]
+
+
+def rejection(slot: str, version: str = "1.1", boot: str = "boot-0") -> Verdict:
+    return Verdict(slot, version, boot, "rejected", "it is sick")
+
+
+# ---------------------------------------------------------------------------------------------------- boot, verdict
+
+
+def test_an_old_rejection_of_a_slot_that_was_confirmed_since_is_history() -> None:
+    seen = facts(a=GOOD, b=OTHER_GOOD, verdict=rejection("b"))
+    decision = started(node(seen), seen)
+    assert decision.state.phase is Phase.IDLE
+    assert decision.state.judged == "boot-0"
+    assert not decision.effects
+
+
+def test_a_rejection_outlives_the_loss_of_the_state() -> None:
+    seen = facts(verdict=rejection("b"))
+    decision = started(node(seen), seen)
+    assert decision.state.phase is Phase.FALLEN_BACK
+    assert [denial.version for denial in decision.state.denied] == ["1.1"]
+
+
+def test_a_release_is_denied_as_the_channel_names_it_whatever_its_os_release_says() -> None:
+    seen = facts(boot="boot-2", a=GOOD, b=BAD, verdict=rejection("b", version="odd"))
+    decision = started(staged(), seen)
+    assert [(denial.version, denial.manifest) for denial in decision.state.denied] == [("1.1", "m11")]
+
+
+def test_a_release_that_calls_itself_something_else_is_not_installed_for_ever() -> None:
+    seen = facts("b", "1.0", "boot-2", a=OTHER_GOOD, b=GOOD)
+    decision = started(staged(), seen)
+    assert decision.state.phase is Phase.IDLE
+    assert [denial.manifest for denial in decision.state.denied] == ["m11"]
+
+
+def test_a_loader_that_ignores_the_new_slot_makes_no_endless_reboots() -> None:
+    state = staged()
+    for boot in ("boot-2", "boot-3", "boot-4"):
+        state = started(state, facts(boot=boot, a=OTHER_GOOD, b=TRIAL)).state
+    decision = decide(state, events.Tick(NOW, 0.5), POLICY)
+    assert decision.state.phase is Phase.STAGED
+    assert [reason.code for reason in decision.state.reasons] == ["not-started"]
+    assert effects.Reboot in kinds(decide(state, events.RebootRequested(NOW, 0.5, "root"), POLICY))
+
+
+def test_a_staged_release_that_was_not_armed_is_sealed_again_after_a_restart() -> None:
+    unarmed = replace(staged(), target=Target("1.1", "m11", "b"), facts=facts())
+    decision = started(unarmed, facts())
+    assert decision.state.phase is Phase.SEALING
+    assert kinds(decision) == [effects.Seal]
+
+
+def test_what_somebody_took_out_of_the_boot_reference_is_not_rebooted_into() -> None:
+    decision = observed(staged(), facts(a=GOOD, b=BAD))
+    assert decision.state.phase is Phase.IDLE
+    assert decision.state.target is None
+    assert not decision.state.denied
+
+
+def test_a_raised_number_of_tries_does_not_turn_an_untried_release_into_a_failed_one() -> None:
+    state = node(phase=Phase.STAGED, target=Target("1.1", "m11", "b"))
+    state = decide(state, events.ArmDone(NOW, 0.5, 3), Policy(tries=5, reboot_automatically=False)).state
+    decision = started(state, facts(boot="boot-2", a=OTHER_GOOD, b=TRIAL), Policy(tries=5))
+    assert decision.state.phase is Phase.STAGED
+    assert not decision.state.denied
+
+
+# ------------------------------------------------------------------------------------------------- check and install
+
+
+OFFER = Offer("1.2", "m12", 5)
+
+
+def checking(**changes: Any) -> State:
+    return node(phase=Phase.CHECKING, **changes)
+
+
+def done(state: State, offer: Offer | None = OFFER, **fields: Any) -> Decision:
+    return decide(state, events.CheckDone(NOW, 0.5, offer, (), **fields), POLICY)
+
+
+@pytest.mark.parametrize("denial", [Denial("1.2.0", "", "x", 1), Denial("other", "m12", "x", 1)])
+def test_a_denied_release_waits_by_version_or_by_manifest(denial: Denial) -> None:
+    decision = done(checking(denied=(denial,)))
+    assert decision.state.phase is Phase.WAITING
+    assert [reason.code for reason in decision.state.reasons] == ["denied"]
+
+
+def test_the_wait_grows_while_the_same_release_keeps_failing() -> None:
+    state = node(phase=Phase.IDLE)
+    waits = []
+    for _ in range(4):
+        state = done(state.with_changes(phase=Phase.CHECKING)).state
+        state = decide(state, events.Failed(NOW, 0.5, NETWORK), POLICY).state
+        waits.append(state.next_check - NOW)
+    assert waits == sorted(waits)
+    assert waits[-1] >= 4 * waits[0]
+
+
+def test_another_release_begins_with_a_short_wait() -> None:
+    state = done(checking(failures=5, failing="m11")).state
+    assert state.failures == 0
+
+
+def test_a_wave_that_is_due_at_once_does_not_make_the_node_ask_at_every_tick() -> None:
+    state = decide(checking(), events.CheckDone(NOW, 0.5, None, (Reason("wave", "soon", 0),)), POLICY).state
+    assert state.next_check > NOW
+
+
+def test_a_withdrawn_release_is_kept_in_mind_until_it_is_out_of_the_boot_reference() -> None:
+    state = done(staged().with_changes(phase=Phase.CHECKING), None, withdrawn="it was recalled").state
+    assert state.target is not None
+    again = decide(state, events.Tick(NOW, 0.5), POLICY)
+    assert kinds(again) == [effects.Invalidate]
+    assert effects.Reboot not in kinds(decide(state, events.RebootRequested(NOW, 0.5, "root"), POLICY))
+    out = observed(state, facts(a=GOOD, b=BAD))
+    assert out.state.target is None
+    assert out.state.phase is Phase.IDLE
+
+
+# ------------------------------------------------------------------------------------------------ reboot, roll back
+
+
+def rolling_back() -> State:
+    seen = facts("b", "1.1", a=OTHER_GOOD, b=GOOD)
+    decision = decide(node(seen), events.RollbackRequested(NOW, 0.5, "root"), POLICY)
+    assert kinds(decision) == [effects.Record, effects.RollBack, effects.Reboot]
+    return decision.state
+
+
+def test_a_roll_back_survives_a_restart_before_it_was_carried_out() -> None:
+    decision = started(rolling_back(), facts("b", "1.1", a=OTHER_GOOD, b=GOOD))
+    assert decision.state.phase is Phase.REBOOTING
+    assert kinds(decision) == [effects.RollBack, effects.Reboot]
+
+
+def test_a_roll_back_survives_a_power_cut_before_it_was_carried_out() -> None:
+    decision = started(rolling_back(), facts("b", "1.1", "boot-2", a=OTHER_GOOD, b=GOOD))
+    assert kinds(decision) == [effects.RollBack, effects.Reboot]
+
+
+def test_a_roll_back_is_done_when_the_other_slot_runs() -> None:
+    decision = started(rolling_back(), facts("a", "1.0", "boot-2", a=GOOD, b=OTHER_GOOD))
+    assert decision.state.phase is Phase.FALLEN_BACK
+    assert decision.state.leaving == ""
+    assert [denial.version for denial in decision.state.denied] == ["1.1"]
+
+
+def test_a_roll_back_whose_reboot_failed_is_tried_again() -> None:
+    state = decide(rolling_back(), events.Failed(NOW, 0.5, NETWORK), POLICY).state
+    assert state.phase is Phase.REBOOTING
+    assert state.error is NETWORK
+    again = decide(state, events.Tick(NOW + REBOOT_SECONDS, 0.5), POLICY)
+    assert again.state.phase is Phase.REBOOTING
+    assert kinds(again) == [effects.RollBack, effects.Reboot]
+
+
+def test_a_machine_that_does_not_go_down_says_so_and_tries_again() -> None:
+    state = decide(staged(), events.RebootRequested(NOW, 0.5, "root"), POLICY).state
+    assert decide(state, events.Tick(NOW + 5, 0.5), POLICY).state is state
+    later = decide(state, events.Tick(NOW + REBOOT_SECONDS, 0.5), POLICY).state
+    assert later.phase is Phase.STAGED
+    assert later.error is not None
+    assert later.error.code == "reboot-failed"
+
+
+def test_a_channel_of_the_configuration_is_followed_until_a_person_chooses() -> None:
+    state = node()
+    assert Policy(channel="beta").followed(state) == "beta"
+    state = decide(state, events.ChannelRequested(NOW, 0.5, "root", "alpha"), POLICY).state
+    assert Policy(channel="beta").followed(state) == "alpha"

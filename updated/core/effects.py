@@ -1,0 +1,81 @@
+"""What a node does: the machine asks for it, and the engine does it. Each may run twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from updated.core.state import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Something that the engine does; each may run twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Effect):
+    """Ask the repository what the channel has."""
+
+    any_wave: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidate(Effect):
+    """Make the passive slot unbootable."""
+
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Effect):
+    """Write the release to the passive slot."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Seal(Effect):
+    """Verify the signatures again and read the slot back."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Arm(Effect):
+    """Let the passive slot boot on trial."""
+
+    slot: str
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reject(Effect):
+    """Take a slot that failed out of the boot reference."""
+
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack(Effect):
+    """Let the boot reference name the other, confirmed slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reboot(Effect):
+    """Reboot the machine."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Effect):
+    """End the child process that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Effect):
+    """Write a line of history."""
+
+    kind: str
+    version: str
+    text: str
