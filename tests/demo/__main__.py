@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from tests.demo.images import ROOT, build_images
 from tests.demo.terminal import Terminal
 from tests.fakes import nginx
 from tests.fakes.bus import private_bus
-from tests.fakes.machine import Machine
+from tests.fakes.machine import Machine, as_root_within, remove_tree
 
 WORK = ROOT / "build/demo"
 SLOT_SIZE = "256M"
@@ -195,12 +194,12 @@ class Demo:
             [str(self.bin / "releasectl"), "export-root", str(self.repository), str(root_json)],
             check=True, capture_output=True,
         )
-        prefix = ["unshare"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
         self.machine.config = CONFIG.format(url=url, port=port)
         self.machine.root_of_trust = root_json.read_bytes()
         self.machine.health = [
-            *prefix, "--root={root}", "--wd=/", "--", "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-            "PYTHONPATH=/usr/lib/updated", "/usr/bin/python3", "-BPs", "-m", "health",
+            *(as_root_within() or ["unshare"]), "--root={root}", "--wd=/", "--",
+            "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH=/usr/lib/updated",
+            "/usr/bin/python3", "-BPs", "-m", "health",
         ]
         self.machine.provision(self.images["1.0.0"], SLOT_SIZE)
         layout = subprocess.run(
@@ -213,7 +212,8 @@ class Demo:
         self.updatectl("status")
         names = [name for name in ("esp", "rootfs-a", "rootfs-b", "state") if f" {name}" in layout.stdout]
         self.check("parted reads the layout: EFI system partition, two slots, state", len(names) == 4)
-        self.check("the factory's slot a boots 1.0.0 and is confirmed", slot == "a" and self.running() == "1.0.0")
+        healthy = "slot a (1.0.0) is healthy" in self.machine.health_output
+        self.check("the factory's slot a boots 1.0.0, and is healthy", healthy and slot == "a")
         loops = subprocess.run(["losetup", "-j", str(self.machine.disk)], capture_output=True, text=True, check=False)
         self.check("slots are found and written inside the image file, without a loop device", not loops.stdout)
 
@@ -353,7 +353,7 @@ class Demo:
     def run(self) -> int:
         """All of it; the exit status."""
         self.build()
-        shutil.rmtree(WORK, ignore_errors=True)
+        remove_tree(WORK)
         WORK.mkdir(parents=True)
         self.found()
         port = 20000 + os.getpid() % 20000
