@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -309,7 +311,7 @@ def test_a_killed_downloader_is_told_and_the_next_cycle_goes_on(tmp_path: Path) 
             assert arrived.wait(30)
             (child,) = Path(f"/proc/{cycle.pid}/task/{cycle.pid}/children").read_text().split()
             assert b"fetch\0install" in Path(f"/proc/{child}/cmdline").read_bytes()
-            subprocess.run(["kill", "-KILL", child], check=True)
+            os.kill(int(child), signal.SIGKILL)
             out, err = cycle.communicate(timeout=30)
             return node.judged(subprocess.CompletedProcess([], cycle.returncode, out, err), expected)
 

@@ -128,7 +128,8 @@ def ends() -> Iterator[dict[str, End]]:
         finally:
             for path, _, _ in os.walk(group, topdown=False):
                 Path(path).rmdir()
-        assert done.returncode == 0, done.stderr + (folder / "manager.log").read_text()
+        log = folder / "manager.log"
+        assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
         yield {
             case: end(folder / case, *states) for case, *states in map(str.split, done.stdout.splitlines())
         }
