@@ -21,6 +21,7 @@ from updated.install import Installed, install
 from updated.publish import blob
 from updated.readback import digest
 from updated.region import Region
+from updated.seed import Seed
 
 SIZE = 400_000
 MARGIN = 10_000
@@ -61,8 +62,8 @@ class Slot:
         os.unlink(self.path)
 
 
-def run(folder: Path, index: Index, slot: Slot) -> Installed:
-    return install(DirectorySource(str(folder)), "blob", index, slot.region, lambda step, done, total: None)
+def run(folder: Path, index: Index, slot: Slot, seed: Seed | None = None) -> Installed:
+    return install(DirectorySource(str(folder)), "blob", index, slot.region, lambda step, done, total: None, seed)
 
 
 @settings(max_examples=25, deadline=None)
@@ -127,6 +128,54 @@ def test_a_damaged_blob_leaves_nothing_in_the_slot_that_is_not_signed(
             assert slot.content(len(image)) == image
         finally:
             slot.close()
+
+
+def other_release(image: bytes) -> tuple[bytes, Index]:
+    """An older release: the same content, moved, with something else in front."""
+    older = random.Random(7).randbytes(30_000) + image
+    with io.BytesIO(older) as file:
+        _, index = blob.build(file, io.BytesIO(), level=1)
+    return older, Index.parse(index)
+
+
+def test_what_the_running_slot_has_is_copied_also_when_it_moved(published: tuple[bytes, Index, Path]) -> None:
+    image, index, folder = published
+    older, older_index = other_release(image)
+    running, slot = Slot(older, len(older)), Slot(b"", len(image))
+    try:
+        done = run(folder, index, slot, Seed(older_index, running.region))
+        assert slot.content(len(image)) == image
+        assert done.copied > len(image) // 3
+        assert done.downloaded < (folder / "blob").stat().st_size
+        assert running.content(len(older)) == older
+    finally:
+        running.close()
+        slot.close()
+
+
+def test_a_damaged_seed_costs_only_the_chunks_concerned(published: tuple[bytes, Index, Path]) -> None:
+    image, index, folder = published
+    running, slot = Slot(image, len(image)), Slot(b"", len(image))
+    try:
+        running.region.write(100_000, memoryview(b"damage"))
+        done = run(folder, index, slot, Seed(index, running.region))
+        assert slot.content(len(image)) == image
+        assert 0 < done.downloaded < (folder / "blob").stat().st_size
+    finally:
+        running.close()
+        slot.close()
+
+
+def test_a_seed_that_is_something_else_costs_a_download_and_nothing_more(published: tuple[bytes, Index, Path]) -> None:
+    image, index, folder = published
+    running, slot = Slot(image_of(3), 1000), Slot(b"", len(image))
+    try:
+        done = run(folder, index, slot, Seed(index, running.region))
+        assert slot.content(len(image)) == image
+        assert done.copied == 0
+    finally:
+        running.close()
+        slot.close()
 
 
 class Cut:

@@ -61,7 +61,8 @@ class Children:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "updated", *arguments,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=MAX_LINE, umask=0o022,
-                pass_fds=[region.fd for region in task.regions.values()], start_new_session=True, **identity,
+                pass_fds=[region.fd for regions in (task.regions, task.seeds) for region in regions.values()],
+                start_new_session=True, **identity,
             )
         except OSError as error:
             raise UpdatedError(

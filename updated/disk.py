@@ -71,7 +71,7 @@ class Disk:
 
     @contextlib.contextmanager
     def open_slot(self, slot: str, *, write: bool) -> Iterator[dict[str, Region]]:
-        """The components of the passive `slot`, open; closed at the end.
+        """The components of the passive `slot`, open, with nobody else using them; closed at the end.
 
         Raises `UpdatedError`: "slot-missing", "slot-running" (it is the running one), "slot-in-use" (it is mounted).
         """
@@ -79,12 +79,22 @@ class Disk:
             raise UpdatedError(
                 "slot-running", f"slot {slot}", "is the running one, and is never written", "Report it."
             )
+        with self._opened(slot, (os.O_RDWR if write else os.O_RDONLY) | os.O_EXCL) as regions:
+            yield regions
+
+    @contextlib.contextmanager
+    def open_running(self) -> Iterator[dict[str, Region]]:
+        """The components of the running slot, open for reading; closed at the end. Raises `UpdatedError`."""
+        with self._opened(self.running_slot(), os.O_RDONLY) as regions:
+            yield regions
+
+    @contextlib.contextmanager
+    def _opened(self, slot: str, flags: int) -> Iterator[dict[str, Region]]:
         table = self._table()
-        partitions = self._components(table, slot)
         regions: dict[str, Region] = {}
         try:
-            for name, partition in partitions.items():
-                regions[name] = self._open(table, partition, write=write)
+            for name, partition in self._components(table, slot).items():
+                regions[name] = self._open(table, partition, flags)
             yield regions
         finally:
             for region in regions.values():
@@ -96,18 +106,21 @@ class Disk:
         except BootError as error:
             raise boot_error(error) from None
 
-    def _open(self, table: gpt.Table, partition: gpt.Partition, *, write: bool) -> Region:
+    def _open(self, table: gpt.Table, partition: gpt.Partition, flags: int) -> Region:
         size = partition.size(table.sector_size)
-        flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC
+        alone = flags & os.O_EXCL
         try:
             if not stat.S_ISBLK(os.stat(self.path).st_mode):
-                self._refuse_mounted_image(partition)
-                return Region(os.open(self.path, flags), partition.offset(table.sector_size), size)
+                if alone:
+                    self._refuse_mounted_image(partition)
+                fd = os.open(self.path, flags & ~os.O_EXCL | os.O_CLOEXEC)
+                return Region(fd, partition.offset(table.sector_size), size)
             node = below(self._settings.root, f"/dev/disk/by-partuuid/{partition.unique_guid}")
-            self._refuse_mounted(os.stat(node).st_rdev, partition.name)
+            if alone:
+                self._refuse_mounted(os.stat(node).st_rdev, partition.name)
             # O_EXCL on a block device fails while it is mounted, held by device-mapper (open(2)), or still open in a
             # process that a downloader left behind.
-            fd = os.open(node, flags | os.O_EXCL)
+            fd = os.open(node, flags | os.O_CLOEXEC)
             disk = os.stat(self.path).st_rdev
             offset = partition.offset(table.sector_size)
             if not is_partition_of(self._settings.root, os.fstat(fd).st_rdev, disk, partition.number, offset, size):

@@ -261,8 +261,8 @@ class Engine:
 
     async def _fetch(self, target: Target) -> Event:
         begun = time.monotonic()
-        with self._disk.open_slot(target.slot, write=True) as regions:
-            task = self._task(self.settings.state("fetch"), target=target, regions=regions)
+        with self._disk.open_slot(target.slot, write=True) as regions, self._disk.open_running() as seeds:
+            task = self._task(self.settings.state("fetch"), target=target, regions=regions, seeds=seeds)
             result = await self._children.run(["fetch", "install"], task, self._on_progress, self._downloader())
         self._report["last_install"] = {
             "version": target.version, "seconds": round(time.monotonic() - begun, 2),
@@ -281,7 +281,7 @@ class Engine:
 
     def _task(
         self, store: str, *, any_wave: bool = False, target: Target | None = None,
-        regions: Mapping[str, Region] | None = None, connected: bool = True,
+        regions: Mapping[str, Region] | None = None, seeds: Mapping[str, Region] | None = None, connected: bool = True,
     ) -> Task:
         settings, state = self.settings, self.state
         connection = Connection(
@@ -304,6 +304,7 @@ class Engine:
             connection=connection if connected else None,
             target=target,
             regions=regions or {},
+            seeds=seeds or {},
         )
 
     def _downloader(self) -> tuple[int, int] | None:

@@ -7,18 +7,19 @@ slot bootable: `seal` verifies all of it again.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from updated.core.errors import UpdatedError
-from updated.core.index import Index
-from updated.core.release import Component
+from updated.core.release import MAX_MANIFEST_LENGTH, Component, Release, release_target
 from updated.http import HttpSettings, open_source
+from updated.indexes import Indexes
 from updated.install import install
 from updated.ports import Source
+from updated.region import Region
+from updated.seed import Seed
 from updated.task import ProgressReport, Task, run
 from updated.trust import Clock, Trust
 from updated.verified import check_target, choose_release, read_release, withdrawn
@@ -50,12 +51,35 @@ def fetch(task: Task) -> Mapping[str, Any]:
     release = check_target(trust, task, task.target)
     os.makedirs(task.export, exist_ok=True)
     trust.export(task.export)
+    indexes = Indexes(source, os.path.join(os.path.dirname(task.store), "indexes"))
+    running = _running_release(trust, task)
     installed: dict[str, Any] = {}
     for name, component in release.components.items():
-        index = _read_index(source, component)
-        done = install(source, f"blobs/{component.blob.sha256}", index, task.regions[name], ProgressReport(name))
+        index = indexes.read(component)
+        seed = None
+        if running is not None and name in running.components and name in task.seeds:
+            seed = _seed(indexes, running.components[name], task.seeds[name])
+        blob = f"blobs/{component.blob.sha256}"
+        done = install(source, blob, index, task.regions[name], ProgressReport(name), seed)
         installed[name] = dataclasses.asdict(done)
+    wanted = [release] if running is None else [release, running]
+    indexes.keep({part.index.sha256 for each in wanted for part in each.components.values()})
     return {"installed": installed}
+
+
+def _running_release(trust: Trust, task: Task) -> Release | None:
+    """The manifest of the release that runs, if the repository still has it: its chunks need no download."""
+    try:
+        return Release.parse(trust.target(release_target(task.running), MAX_MANIFEST_LENGTH))
+    except UpdatedError:
+        return None
+
+
+def _seed(indexes: Indexes, component: Component, region: Region) -> Seed | None:
+    try:
+        return Seed(indexes.read(component), region)
+    except UpdatedError:
+        return None  # without it the update costs more bytes, and is not hindered
 
 
 def _begin(task: Task) -> tuple[Trust, Source]:
@@ -76,22 +100,6 @@ def _begin(task: Task) -> tuple[Trust, Source]:
         trust.raise_release_floor(task.running)
     trust.refresh()
     return trust, source
-
-
-def _read_index(source: Source, component: Component) -> Index:
-    data = source.read(f"blobs/{component.index.sha256}", component.index.length)
-    if len(data) != component.index.length or hashlib.sha256(data).hexdigest() != component.index.sha256:
-        raise UpdatedError(
-            "wrong-digest", "the chunk index", "differs from its signed digest",
-            "It is not used. If it stays so, the mirror is damaged: the publisher must mend it.",
-        )
-    index = Index.parse(data)
-    if index.image_size != component.size or index.blob_length != component.blob.length:
-        raise UpdatedError(
-            "index-invalid", "the chunk index", "does not belong to the image of its release manifest",
-            "The publisher must publish the release again.",
-        )
-    return index
 
 
 def main(arguments: list[str]) -> int:

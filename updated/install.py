@@ -22,6 +22,7 @@ from updated.ports import Source
 from updated.readback import Progress, in_order
 from updated.record import storage_error
 from updated.region import Region
+from updated.seed import Seed
 
 WORKERS = 2
 # Frames that are read but not yet written. With frames of 256 KiB this bounds the buffers to a few megabytes.
@@ -31,17 +32,24 @@ COMPARE_LENGTH = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What an installation cost, in bytes: of the image, of it in place before, downloaded, written."""
+    """What an installation cost, in bytes.
+
+    Of the image: in all, in place before, copied from the running slot. Of the blob: downloaded. To the slot: written.
+    """
 
     image: int
     in_place: int
+    copied: int
     downloaded: int
     written: int
 
 
-def install(source: Source, blob: str, index: Index, region: Region, progress: Progress) -> Installed:
-    """Makes `region` hold the image of `index`, with what is missing read from the file `blob` of `source`; then syncs.
+def install(
+    source: Source, blob: str, index: Index, region: Region, progress: Progress, seed: Seed | None = None
+) -> Installed:
+    """Makes `region` hold the image of `index`; then syncs.
 
+    What is missing is taken from `seed`, and the rest from the file `blob` of `source`.
     Raises `UpdatedError`: "image-too-large", "wrong-digest", "disk-error", and those of `Source`.
     """
     if index.image_size > region.size:
@@ -51,16 +59,41 @@ def install(source: Source, blob: str, index: Index, region: Region, progress: P
             "The publisher must make a smaller image, or the machine needs larger slots.",
         )
     in_place = compare(index, region, progress)
-    plan = make_plan(index, in_place)
     writer = _Writer(region, in_place)
+    before = index.image_size - make_plan(index, in_place).image
+    copied = _copy(seed, index, in_place, region, progress) if seed is not None else 0
+    plan = make_plan(index, in_place)
     writer.write_zeros(plan)
     _download(source, blob, plan, writer, progress)
     try:
         durable.sync_fd(region.fd)
     except OSError as error:
         raise storage_error("the passive slot", error) from None
-    kept = index.image_size - plan.image
-    return Installed(index.image_size, kept, plan.download, writer.written)
+    return Installed(index.image_size, before, copied, plan.download, copied + writer.written)
+
+
+def _copy(seed: Seed, index: Index, in_place: set[int], region: Region, progress: Progress) -> int:
+    """Writes the chunks that `seed` has, and adds them to `in_place`; how many bytes that were."""
+    chunks = (chunk for frame in index.frames if frame.stored for chunk in frame.chunks)
+    missing = [chunk for chunk in chunks if chunk.offset not in in_place]
+    total = sum(chunk.length for chunk in missing)
+    done = copied = 0
+    progress("copy", 0, total)
+
+    def copy(chunk: Chunk) -> tuple[Chunk, bool]:
+        data = seed.read(chunk)
+        if data is not None:
+            region.write(chunk.offset, memoryview(data))
+        return chunk, data is not None
+
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="copy") as pool:
+        for chunk, found in in_order(pool, copy, iter(missing), 16 * WORKERS):
+            done += chunk.length
+            if found:
+                in_place.add(chunk.offset)
+                copied += chunk.length
+            progress("copy", done, total)
+    return copied
 
 
 def compare(index: Index, region: Region, progress: Progress) -> set[int]:

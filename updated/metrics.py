@@ -68,6 +68,7 @@ class Metrics:
         self._reboots = counter("reboots", "Reboots that were asked for.")
         self._rollbacks = counter("rollbacks", "Releases that were left, by reason.", "reason")
         self._bytes = counter("download_bytes", "Bytes of images that were downloaded.")
+        self._copied = counter("copied_bytes", "Bytes of images that were copied from the running slot.")
         self._kept = counter("in_place_bytes", "Bytes of images that were in place already.")
         for reason in ("fell-back", "rolled-back"):
             self._rollbacks.labels(reason)
@@ -106,6 +107,7 @@ class Metrics:
             if after.phase is Phase.SEALING:
                 for component in document["last_install"]["components"].values():
                     self._bytes.inc(component["downloaded"])
+                    self._copied.inc(component["copied"])
                     self._kept.inc(component["in_place"])
         if after.phase is not Phase.STAGED:
             self._staged_at = 0.0

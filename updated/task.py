@@ -43,8 +43,8 @@ class Task:
 
     `store` is the child's own folder for trusted metadata; `export` is where fetch leaves what it verified, and where
     seal verifies it again. `system_time` and `built` are in seconds since the epoch. `regions` are open descriptors of
-    the passive slot, `sizes` the bytes that each of its components can hold. `confirmed`: the running slot is. `parent`
-    is the process id of the daemon.
+    the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold.
+    `confirmed`: the running slot is. `parent` is the process id of the daemon.
     """
 
     store: str
@@ -63,6 +63,7 @@ class Task:
     connection: Connection | None = None
     target: Target | None = None
     regions: Mapping[str, Region] = field(default_factory=dict)
+    seeds: Mapping[str, Region] = field(default_factory=dict)
     parent: int = 0
 
     def to_json(self) -> bytes:
@@ -76,7 +77,8 @@ class Task:
         value["denied"] = tuple(value["denied"])
         value["connection"] = value["connection"] and Connection(**value["connection"])
         value["target"] = value["target"] and Target(**value["target"])
-        value["regions"] = {name: Region(**region) for name, region in value["regions"].items()}
+        for key in ("regions", "seeds"):
+            value[key] = {name: Region(**region) for name, region in value[key].items()}
         return cls(**value)
 
 

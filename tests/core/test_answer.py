@@ -17,7 +17,7 @@ GOOD: dict[str, Any] = {
     "type": "result", "peak_memory_bytes": 1, "offer": {"version": "1.1", "manifest": "ab" * 32, "size": 7},
     "reasons": [{"code": "wave", "text": "later", "until": 5}], "expiries": {"root": 9}, "notes": ["lost"],
 }
-COST = {"image": 4, "in_place": 3, "downloaded": 2, "written": 1}
+COST = {"image": 4, "copied": 0, "in_place": 3, "downloaded": 2, "written": 1}
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5,

@@ -21,14 +21,20 @@ class Recipe:
     version: str
     sources: str
     overlay: str | None
+    include: str | None
     story: str
+
+    @property
+    def base(self) -> Path:
+        """The packages, which releases that differ in their overlay share."""
+        return FOLDER / f"base-{self.sources}{'-' + self.include.replace(',', '-') if self.include else ''}.tar"
 
 
 RECIPES = (
-    Recipe("1.0.0", "release-only", None, "Debian 12 as it was released"),
-    Recipe("1.1.0", "all", None, "with all updates and security updates since"),
-    Recipe("1.2.0", "all", "overlay-broken-web", "with a mistake in the configuration of its web server"),
-    Recipe("1.3.0", "all", None, "without the mistake"),
+    Recipe("1.0.0", "release-only", None, None, "Debian 12 as it was released"),
+    Recipe("1.1.0", "all", None, None, "with all updates and security updates since"),
+    Recipe("1.2.0", "all", "overlay-broken-web", None, "with a mistake in the configuration of its web server"),
+    Recipe("1.3.0", "all", None, "curl,openssh-client,rsync", "without the mistake, and with some tools more"),
 )
 
 
@@ -51,15 +57,17 @@ def build_images(terminal: Terminal) -> dict[str, Path]:
 
 def _newest() -> float:
     sources = [path for folder in (RECIPE, ROOT / "health", ROOT / "bootctl") for path in folder.rglob("*")]
-    return max(path.stat().st_mtime for path in sources if path.is_file() and "__pycache__" not in path.parts)
+    return max(path.stat().st_mtime for path in [Path(__file__), *sources] if path.is_file() and "__pycache__" not in path.parts)
 
 
 def _build(recipe: Recipe, image: Path, terminal: Terminal) -> None:
     partial = image.with_suffix(".partial")
     command = [
         str(RECIPE / "build-rootfs"), "--version", recipe.version, "--sources", recipe.sources,
-        "--base-tar", str(FOLDER / f"base-{recipe.sources}.tar"), "--output", str(partial),
+        "--base-tar", str(recipe.base), "--output", str(partial),
     ]
+    if recipe.include is not None:
+        command += ["--include", recipe.include]
     if recipe.overlay is not None:
         command += ["--overlay", str(RECIPE / recipe.overlay)]
     log = FOLDER / f"{recipe.version}.log"

@@ -77,3 +77,12 @@ def test_what_the_slot_holds_already_is_not_downloaded_again(machine: Machine, p
     installed = document["last_install"]["components"]["rootfs"]
     assert installed["in_place"] > installed["image"] // 2
     assert installed["downloaded"] < installed["image"] // 2
+
+
+def test_what_runs_already_is_not_downloaded_again(machine: Machine, publisher: Publisher) -> None:
+    publisher.release("1.1.0")
+    once(machine)
+    document = json.loads((machine.root / "run/updated/status.json").read_text())
+    installed = document["last_install"]["components"]["rootfs"]
+    assert installed["copied"] > installed["image"] // 2
+    assert installed["downloaded"] < installed["image"] // 2

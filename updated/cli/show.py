@@ -37,6 +37,8 @@ def status_text(document: Mapping[str, Any], *, colours: bool) -> str:
     rows += [("Denied", f"{each['version']} ({each['reason']})") for each in document["denied"]]
     if document["hold"]:
         rows.append(("Held", f"by {document['hold']['by']}, until {document['hold']['until'] or 'somebody lifts it'}"))
+    if document["last_install"]:
+        rows.append(("Installed", _install_text(document["last_install"])))
     rows.append(("Checked", f"{document['last_check'] or 'never'}; next at {document['next_check']}"))
     rows += [("Note", note) for note in document["notes"]]
     width = max(len(name) for name, _ in rows) + 1
@@ -62,6 +64,17 @@ def _slot_line(slot: Mapping[str, Any], paint: Any) -> str:
         words.append(f"{slot['tries_left']} tries left")
     state = paint(f"{slot['state']:<6}", slot["state"])
     return f"{glyph} slot {slot['slot']}  {slot['version'] or '-':<12} {state} {', '.join(words)}".rstrip()
+
+
+def _install_text(install: Mapping[str, Any]) -> str:
+    parts = install["components"].values()
+    image, here, came = (
+        sum(part[key] for part in parts for key in keys)
+        for keys in (("image",), ("copied", "in_place"), ("downloaded",))
+    )
+    share = min(99, here * 100 // image) if came else 100
+    took = f"{install['version']} in {install['seconds']:.1f} s"
+    return f"{took}: {came / 1e6:.1f} MB downloaded, {share} % from this machine"
 
 
 def progress_text(progress: Mapping[str, Any]) -> str:

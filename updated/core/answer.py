@@ -15,8 +15,8 @@ from updated.core.version import Version
 
 T = TypeVar("T")
 MAX_EPOCH = 2**40
-STEPS = ("compare", "download", "verify")
-COSTS = ("image", "in_place", "downloaded", "written")
+STEPS = ("compare", "copy", "download", "verify")
+COSTS = ("image", "in_place", "copied", "downloaded", "written")
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def summary(state: State, policy: Policy, progress: Progress | None = None) -> s
             offered = state.offer.version if state.offer is not None else "a release"
             return f"runs {running}; {offered} waits: {_first(state, 'see the reasons')}"
         case Phase.FETCHING:
-            step = {"compare": "compares slot with", "download": "downloads"}.get(
+            step = {"compare": "compares slot with", "copy": "copies what is the same in", "download": "downloads"}.get(
                 progress.step if progress is not None else "", "prepares"
             )
             return f"runs {running}; {step} {target}"
