@@ -14,7 +14,7 @@ system-packages:
 
 $(STAMP): pyproject.toml packaging/constraints.txt | system-packages
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint packaging/constraints.txt --editable '.[publish,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --constraint packaging/constraints.txt --editable '.[publish,dev]'
 	@touch $@
 
 demo: $(STAMP) ## The whole life of a node, with real parts

@@ -61,15 +61,17 @@ def _summary(record: Record, acted: bool) -> str:
     passed = sum(result.result == "pass" for result in record.checks)
     skipped = sum(result.result == "skip" for result in record.checks)
     failed = len(record.checks) - passed - skipped
-    counts = f"{passed} passed, {failed} failed, {skipped} skipped" if record.checks else "there are no checks"
+    counts = f"{passed} passed, {failed} failed, {skipped} skipped"
+    if not record.checks:
+        counts = "but nothing was judged: there are no checks; put some into health.d"
     meaning = {
-        "confirmed": "confirmed" if acted else "would be confirmed",
-        "rejected": "rejected, a reboot leads to the other slot" if acted else "would be rejected",
-        "no-fallback": "on trial and sick, but kept, since no other slot can boot",
-        "healthy": "healthy",
-        "sick": "sick, but kept, since it was confirmed before",
+        "confirmed": "is confirmed" if acted else "would be confirmed",
+        "rejected": "is rejected, a reboot leads to the other slot" if acted else "would be rejected",
+        "no-fallback": "is on trial and sick, but kept, since no other slot can boot",
+        "healthy": "is healthy",
+        "sick": "is sick, but kept, since it was confirmed before",
     }[record.judgement.verdict]
-    return f"{record.subject} is {meaning}; {counts}"
+    return f"{record.subject} {meaning}; {counts}"
 
 
 def motd(record: Record) -> str | None:

@@ -57,7 +57,7 @@ def test_what_is_required_is_asked_for(tmp_path: Path, missing: str) -> None:
 
 
 def test_no_configuration_at_all_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"repository\.url: it is not set"):
+    with pytest.raises(ConfigError, match=r"etc/updated/updated\.toml: it is not there"):
         read_settings(str(tmp_path))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bootctl.settings import BootSettings, ConfigError, Layered, below, boot_settings, load
+from bootctl.settings import MAIN_FILE, BootSettings, ConfigError, Layered, below, boot_settings, load
 from updated.core.policy import Policy
 from updated.core.release import is_name
 
@@ -128,7 +128,7 @@ class Settings:
 def read_settings(root: str = "/") -> Settings:
     """The settings of the node below `root`. Raises `ConfigError`, which names file, line, key, cause and mend."""
     layered = load(root)
-    values = _checked(layered)
+    values = _checked(layered, root)
     boot = boot_settings(layered, root)
     repository = values["repository"]
     updates = values["updates"]
@@ -160,7 +160,12 @@ def read_settings(root: str = "/") -> Settings:
     )
 
 
-def _checked(layered: Layered) -> dict[str, dict[str, Any]]:
+def _checked(layered: Layered, root: str) -> dict[str, dict[str, Any]]:
+    if not layered.values:
+        raise ConfigError(
+            below(root, MAIN_FILE), "it is not there",
+            "Write it: at least [repository] url, [identity] compatible, and the [disk].",
+        )
     for table in layered.values:
         if table not in KEYS and table not in ELSEWHERE:
             known = ", ".join(sorted([*KEYS, *ELSEWHERE]))

@@ -149,7 +149,7 @@ class Engine:
 
     def _log_summary(self) -> None:
         text = summary(self.state, self.settings.policy)
-        if text == self._said or self.state.phase is Phase.CHECKING:
+        if text == self._said or self.state.phase in (Phase.CHECKING, Phase.FAILED):
             return
         self._said = text
         log.info("%s", text)
@@ -236,7 +236,8 @@ class Engine:
             case effects.Reboot(reason):
                 await self._reboot(reason)
             case effects.Record(kind, version, text):
-                log.info("%s %s: %s", kind, version, text)
+                if kind != "failed":  # that was told when it happened
+                    log.info("%s %s: %s", kind, version, text)
                 self._tell(lambda listener: listener.happened(effect))
                 try:
                     self._history.append(self.now(), kind, version, text)

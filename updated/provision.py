@@ -48,18 +48,22 @@ def _rounded(size: int) -> int:
     return -(-size // MEBIBYTE) * MEBIBYTE
 
 
-def provision(path: str, layout: Layout, *, force: bool = False) -> None:
+def provision(path: str, layout: Layout, *, image: str | None = None, force: bool = False) -> None:
     """Makes a partition table on the block device or image file `path`; an image is created, sparse.
 
-    Raises `UpdatedError`: "bad-request" when it has one already (and not `force`) or is too small, "disk-error".
+    The file `image`, if given, is looked at before anything is written, and then installed into slot a.
+    Raises `UpdatedError`: "not-possible-now" when the disk has a table already (and not `force`), "bad-request" when it
+    is too small or the image does not fit, "disk-error".
     """
+    if image is not None:
+        _look_at(image, layout)
     try:
         if not os.path.exists(path):
             with open(path, "xb") as file:
                 file.truncate(layout.disk_size())
         elif not force and _has_table(path):
             raise UpdatedError(
-                "bad-request", f"the disk {path}", "has a partition table already",
+                "not-possible-now", f"the disk {path}", "has a partition table already",
                 "Name another disk, or repeat with --force: all that is on it is lost then.",
             )
         _lay_out(path, layout)
@@ -67,24 +71,31 @@ def provision(path: str, layout: Layout, *, force: bool = False) -> None:
         _cross_check(path)
     except OSError as error:
         raise storage_error(f"the disk {path}", error) from None
+    if image is not None:
+        _install_image(path, image)
 
 
-def install_image(path: str, image: str) -> None:
-    """Writes the file `image` into slot a of the disk `path`, durably, and then confirms slot a.
+def _look_at(image: str, layout: Layout) -> None:
+    try:
+        with open(image, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UpdatedError(
+            "bad-request", f"the image {image}", error.strerror or str(error), "Name the image of the first release."
+        ) from None
+    if size > _rounded(layout.slot_size):
+        raise UpdatedError(
+            "bad-request", f"the image {image}", f"has {size} bytes, and the slot would hold {layout.slot_size}",
+            "Give a larger --slot-size, or make a smaller image.",
+        )
 
-    Raises `UpdatedError`: "bad-request" when it does not fit, "disk-error".
-    """
+
+def _install_image(path: str, image: str) -> None:
+    """Writes the file `image` into slot a of the disk `path`, durably, and then confirms slot a."""
     disk = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         table = gpt.read_table(disk)
         partition = table.partition("rootfs-a")
-        size = os.stat(image).st_size
-        if size > partition.size(table.sector_size):
-            raise UpdatedError(
-                "bad-request", f"the image {image}",
-                f"has {size} bytes, and the slot holds {partition.size(table.sector_size)}",
-                "Make a smaller image or larger slots.",
-            )
         with open(image, "rb") as file:
             region = Region(disk, partition.offset(table.sector_size), partition.size(table.sector_size))
             start = 0

@@ -25,9 +25,11 @@ from tests.demo.terminal import Terminal
 from tests.fakes import nginx
 from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine, as_root_within, remove_tree
+from updated.core.document import format_time
 
 WORK = ROOT / "build/demo"
 SLOT_SIZE = "256M"
+HEALTH = "python3 -m health    # in the booted slot, as updated-health.service runs it"
 RATE = "30m"
 CONFIG = """\
 [repository]
@@ -38,7 +40,7 @@ channel = "stable"
 compatible = "demo-amd64"
 
 [updates]
-interval_seconds = 2
+interval_seconds = 3
 
 [fetch]
 user = ""
@@ -56,6 +58,7 @@ class Demo:
         self.rows: list[tuple[str, str]] = []
         self.figures: list[tuple[str, str]] = []
         self.failures = 0
+        self.booted_at = ""
         self.repository = WORK / "repository"
         self.keys = WORK / "keys"
         self.images: dict[str, Path] = {}
@@ -77,7 +80,8 @@ class Demo:
         if show or done.returncode:
             words = [Path(word).name if "/" in word and "=" not in word else word for word in options]
             shown = [word.split("=")[0] + "=" + Path(word).name if "=/" in word else word for word in words]
-            self.terminal.command(f"releasectl {verb} repository {' '.join(shown)}", done.stdout + done.stderr)
+            line = " ".join(["releasectl", verb, "repository", "--keys", "keys", *shown])
+            self.terminal.command(line, done.stdout + done.stderr)
         if done.returncode:
             raise SystemExit("releasectl failed")
 
@@ -119,7 +123,7 @@ class Demo:
     def at_rest(self) -> bool:
         """Whether the daemon looked for a release since this boot, and found that there is nothing to do."""
         document = self.status()
-        return document.get("phase") in ("idle", "fallen-back") and document["last_check"] is not None
+        return document.get("phase") in ("idle", "fallen-back") and (document["last_check"] or "") >= self.booted_at
 
     def reboot_asked(self) -> bool:
         """Whether the daemon wants to reboot."""
@@ -128,12 +132,13 @@ class Demo:
     def reboot(self) -> str:
         """What a reboot does: firmware, kernel, health; then the daemon starts."""
         before = len(self.machine.boots)
+        self.booted_at = format_time(time.time())
         slot = self.machine.power_on()
         tried = self.machine.boots[before:]
         for number, each in enumerate(tried):
             self.terminal.say(f"⏻ the firmware reads the GPT attribute bits and starts slot {each}")
             if number == len(tried) - 1:
-                self.terminal.command("systemctl status updated-health", self.machine.health_output)
+                self.terminal.command(HEALTH, self.machine.health_output)
         self.machine.start_daemon()
         return slot
 
@@ -235,7 +240,7 @@ class Demo:
         self.updatectl("status")
         self.check("1.1.0 boots from slot b, and health confirms it",
                    (slot, self.running(), self.status()["running"]["confirmed"]) == ("b", "1.1.0", True))
-        self.check("slot a was not touched", self.slot_digest("a") == old)
+        self.check("the update did not touch slot a", self.slot_digest("a") == old)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
         wanted = ("updated_slot", "updated_os", "updated_health", "updated_tuf")
@@ -255,6 +260,7 @@ class Demo:
         denied = [denial["version"] for denial in self.status()["denied"]]
         self.check("what was rolled back is not taken again by itself", denied == ["1.1.0"])
         self.updatectl("allow", "1.1.0")
+        self.terminal.say("The next check finds 1.1.0 again; it is installed, and the daemon asks for the reboot.")
         self.wait(self.reboot_asked)
         rootfs = self.note_install("1.1.0 again")
         self.check("what is in place already is not downloaded again", rootfs["downloaded"] == 0,
@@ -268,17 +274,20 @@ class Demo:
         self.terminal.chapter(7, "1.2.0 comes, and is sick: the node falls back by itself")
         self.release("1.2.0", ("alpha", "beta", "stable"))
         self.wait(self.reboot_asked)
+        self.note_install("1.1.0 to 1.2.0")
+        self.terminal.say("It is signed, written and sealed: nothing is wrong with it but that it does not work.")
         before = len(self.machine.boots)
         slot = self.machine.boot_once()
         self.terminal.say(f"⏻ the firmware starts slot {self.machine.boots[-1]}, on trial; health judges it:")
-        self.terminal.command("systemctl status updated-health", self.machine.health_output)
+        self.terminal.command(HEALTH, self.machine.health_output)
         self.check("health rejects 1.2.0", slot is None and self.machine.boots[-1] == "a")
         slot = self.reboot()
         self.wait(self.at_rest)
         text = self.updatectl("status")
         self.check("the node is back on 1.1.0 by itself", (slot, self.running()) == ("b", "1.1.0"),
                    f"boots: {' '.join(self.machine.boots[before:])}")
-        self.check("status says why", "fell back from 1.2.0: required check web-config failed" in text)
+        told = "from 1.2.0" in text and "required check web-config failed" in text
+        self.check("status says why it fell back from 1.2.0", told)
         self.updatectl("check")
         disk = self.slot_digest("a")
         time.sleep(5)
@@ -305,7 +314,7 @@ class Demo:
             share = random.SystemRandom().uniform(0.15, 0.75)
             self.wait(lambda: self.downloaded() >= share)
             self.machine.power_cut()
-        self.terminal.say(f"⚡ kill -9 of the daemon and its children, at {share:.0%} of the download.")
+        self.terminal.say(f"⚡ The power fails at {share:.0%} of the download: kill -9 of all processes of the node.")
         self.machine.config = fast
         slot = self.reboot()
         self.check("the node boots its old slot", (slot, self.running()) == ("b", "1.1.0"))

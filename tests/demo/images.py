@@ -57,7 +57,8 @@ def build_images(terminal: Terminal) -> dict[str, Path]:
 
 def _newest() -> float:
     sources = [path for folder in (RECIPE, ROOT / "health", ROOT / "bootctl") for path in folder.rglob("*")]
-    return max(path.stat().st_mtime for path in [Path(__file__), *sources] if path.is_file() and "__pycache__" not in path.parts)
+    files = [path for path in [Path(__file__), *sources] if path.is_file() and "__pycache__" not in path.parts]
+    return max(path.stat().st_mtime for path in files)
 
 
 def _build(recipe: Recipe, image: Path, terminal: Terminal) -> None:

@@ -60,7 +60,10 @@ class Terminal:
         sys.stdout.flush()
 
     def waiting(self, text: str) -> None:
-        """Something that takes a while; only shown on a terminal."""
+        """Something that takes a while; a clock shows that it goes on, on a terminal."""
+        if not self._live and (text, 0) != self._last:
+            self._last = (text, 0)
+            print(f"  {text} …", flush=True)
         if self._live:
             sys.stdout.write(f"\r\x1b[K  {text} ({time.monotonic() - self._begun:.0f} s)")
             sys.stdout.flush()
@@ -79,7 +82,7 @@ class Terminal:
         print(self._paint(title, "1"))
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
-            print(f"  {name:<{width}}  {value}")
+            print(f"  {name:<{width}}  {value}".rstrip())
         sys.stdout.flush()
 
     def _close(self) -> None:

@@ -60,7 +60,9 @@ def test_the_listing_says_when_nothing_was_done() -> None:
 
 def test_the_listing_says_when_there_are_no_checks() -> None:
     alone = replace(RECORD, judgement=Judgement("confirmed"), checks=(), version=None)
-    assert listing(alone, acted=True) == "slot b is confirmed; there are no checks\n"
+    assert listing(alone, acted=True) == (
+        "slot b is confirmed; but nothing was judged: there are no checks; put some into health.d\n"
+    )
 
 
 @pytest.mark.parametrize("verdict", ["rejected", "no-fallback", "sick"])

@@ -10,7 +10,7 @@ from bootctl.errors import BootError
 from updated.cli import exits
 from updated.core.errors import UpdatedError
 from updated.disk import boot_error
-from updated.provision import Layout, install_image
+from updated.provision import Layout
 from updated.provision import provision as lay_out
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -28,9 +28,7 @@ def provision(options: argparse.Namespace) -> int:
     """Lays the disk out, and installs the factory image if one is given."""
     layout = Layout(size(options.slot_size), size(options.state_size))
     try:
-        lay_out(options.disk, layout, force=options.force)
-        if options.image:
-            install_image(options.disk, options.image)
+        lay_out(options.disk, layout, image=options.image, force=options.force)
     except BootError as error:
         raise boot_error(error) from None
     if options.json:

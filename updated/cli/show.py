@@ -18,6 +18,8 @@ def status_text(document: Mapping[str, Any], *, colours: bool) -> str:
     lines = [paint(document["summary"], "bold")]
     if not document["alive"]:
         lines.append(paint(f"The daemon does not run; this is from {document['written_at']}.", "bad"))
+    if not document["slots"]:
+        return "\n".join(lines)  # a daemon that could not start knows only why
     lines.append("")
     lines += ["  " + _slot_line(slot, paint) for slot in document["slots"]]
     lines.append("")

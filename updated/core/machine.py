@@ -248,7 +248,8 @@ def _check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     if target is not None and (event.offer is None or event.offer.manifest == target.manifest):
         return _staged_again(state, event, policy)
     if event.offer is None:
-        return Decision(state.with_changes(phase=_resting(state), insist=False))
+        later = any(reason.code == "wave" for reason in event.reasons)
+        return Decision(state.with_changes(phase=Phase.WAITING if later else _resting(state), insist=False))
     return _begin_or_wait(state, event, policy, event.offer)
 
 
@@ -273,8 +274,10 @@ def _without(values: Mapping[str, str], slot: str) -> dict[str, str]:
 
 def _tick_waiting(state: State, event: Tick, policy: Policy) -> Decision:
     """Begins as soon as nothing stands in the way, and looks again when the time has come."""
-    if is_due(policy, state.next_check, event.now) or state.offer is None:
+    if is_due(policy, state.next_check, event.now):
         return _check(state)
+    if state.offer is None:
+        return Decision(state)
     return _begin_or_wait(state, event, policy, state.offer)
 
 
@@ -386,8 +389,7 @@ def _failed(state: State, event: Failed, policy: Policy) -> Decision:
         again = next_check(policy, event.now, event.chance)
     failing = state.target.manifest if state.target is not None else ""
     state = state.with_changes(error=event.error, failures=failures, next_check=again, insist=False, failing=failing)
-    version = state.target.version if state.target else state.facts.version
-    record = Record("failed", version, str(event.error))
+    record = Record("failed", state.target.version if state.target else "", str(event.error))
     if state.phase is Phase.CHECKING and state.target is not None:
         return Decision(state.with_changes(phase=Phase.STAGED), (record,))
     if state.phase in (Phase.STAGED, Phase.REBOOTING) and state.target is not None:

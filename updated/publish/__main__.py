@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--barrier", action="store_true", help="nodes with older releases must pass through this one")
     made.add_argument("--minimum", metavar="VERSION", help="only nodes that run this one or a newer one may take it")
 
-    made = signing("recall", _recall, "order the nodes of a channel to leave a release")
+    made = signing("recall", _recall, "take a release back: no node of the channel takes it any more")
     made.add_argument("--channel", required=True, metavar="NAME")
     made.add_argument("--version", required=True, metavar="VERSION")
     made.add_argument("--reason", required=True, metavar="TEXT", help="for the people who read it on the nodes")
