@@ -31,7 +31,7 @@ class Progress:
     @property
     def eta_seconds(self) -> int | None:
         """Seconds to the end at the present rate, if there is one."""
-        return int((self.total - self.done) / self.rate) if self.rate > 0 else None
+        return int((self.total - self.done) / self.rate) if self.rate >= 1 else None
 
 
 @dataclass(frozen=True, slots=True)
