@@ -13,7 +13,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from bootctl import durable, model
@@ -262,7 +262,7 @@ class Engine:
 
     async def _fetch(self, target: Target) -> Event:
         begun = time.monotonic()
-        with self._disk.open_slot(target.slot, write=True) as regions, self._disk.open_running() as seeds:
+        with self._disk.open_slot(target.slot, write=True) as regions, self._seeds() as seeds:
             task = self._task(self.settings.state("fetch"), target=target, regions=regions, seeds=seeds)
             result = await self._children.run(["fetch", "install"], task, self._on_progress, self._downloader())
         self._report["last_install"] = {
@@ -270,6 +270,17 @@ class Engine:
             "peak_memory_bytes": peak_memory(result), "components": install_answer(result),
         }
         return events.FetchDone(self.now(), self._chance())
+
+    @contextlib.contextmanager
+    def _seeds(self) -> Iterator[Mapping[str, Region]]:
+        """The running slot to copy from; without it the update costs more bytes, and is not hindered."""
+        with contextlib.ExitStack() as opened:
+            try:
+                seeds: Mapping[str, Region] = opened.enter_context(self._disk.open_running())
+            except UpdatedError as error:
+                log.warning("nothing can be copied from the running slot: %s", error)
+                seeds = {}
+            yield seeds
 
     async def _seal(self, target: Target) -> Event:
         with self._disk.open_slot(target.slot, write=False) as regions:
