@@ -21,7 +21,22 @@ def running_slot(settings: BootSettings) -> str:
 
     Raises BootError `active-unknown`; `no-disk`, or as `bootctl.gpt`, when the partition table is needed and not there.
     """
-    slot = active_slot(settings.root, {}) or active_slot(settings.root, _slots_by_partuuid(settings))
+    named = active_slot(settings.root, {})
+    try:
+        slots = _slots_by_partuuid(settings)
+    except BootError:
+        if named is None:
+            raise
+        slots = {}
+    mounted = _slot_of_root(_command_line(settings.root), slots)
+    if named is not None and mounted is not None and named != mounted:
+        raise BootError(
+            "active-unknown",
+            "the running slot",
+            f"the kernel's command line names slot {named}, and with root= the partition of slot {mounted}",
+            "Correct the configuration of the bootloader: each of its entries must name one slot.",
+        )
+    slot = named or mounted
     if slot is None:
         raise BootError(
             "active-unknown",
@@ -55,20 +70,25 @@ def active_slot(root: str, partuuids: Mapping[str, str]) -> str | None:
     Reads ROOT/proc/cmdline: `updated.slot=NAME`, else `rauc.slot=NAME`, else `root=PARTUUID=...`, which is looked up in
     `partuuids` (PARTUUID in lower case -> slot). The last one of several equal arguments counts, as in the kernel.
     """
-    try:
-        with open(os.path.join(root, "proc/cmdline"), encoding="utf-8", errors="replace") as file:
-            line = file.read()
-    except OSError:
-        return None
-    arguments = _arguments(line)
+    arguments = _command_line(root)
     for key in ("updated.slot", "rauc.slot"):
         name = arguments.get(key, "").lower()
         if _SLOT.fullmatch(name):
             return name
+    return _slot_of_root(arguments, partuuids)
+
+
+def _slot_of_root(arguments: Mapping[str, str], partuuids: Mapping[str, str]) -> str | None:
     scheme, _, partuuid = arguments.get("root", "").partition("=")
-    if scheme != "PARTUUID":
-        return None
-    return partuuids.get(partuuid.lower())
+    return partuuids.get(partuuid.lower()) if scheme == "PARTUUID" else None
+
+
+def _command_line(root: str) -> dict[str, str]:
+    try:
+        with open(os.path.join(root, "proc/cmdline"), encoding="utf-8", errors="replace") as file:
+            return _arguments(file.read())
+    except OSError:
+        return {}
 
 
 def _arguments(line: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import parted
 
 from bootctl import durable, gpt, model
-from bootctl.gptprio import GptPrio
+from bootctl.gptprio import SLOT_TYPE_GUID, GptPrio
 from bootctl.model import BootView, SlotState
 from updated.core.errors import UpdatedError
 from updated.readback import READ_LENGTH
@@ -20,8 +20,6 @@ from updated.record import storage_error
 from updated.region import Region
 
 MEBIBYTE = 1024 * 1024
-# What gptprio.next of Flatcar's GRUB looks for.
-SLOT_TYPE = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
 ESP_SIZE = 64 * MEBIBYTE
 # The first and the last mebibyte are left to the partition table and its backup.
 MARGIN = MEBIBYTE
@@ -145,7 +143,7 @@ def _set_types(path: str) -> None:
     try:
         table = gpt.read_table(fd)
         for partition in gpt.slot_partitions(table).values():
-            table = table.with_type(partition.number, SLOT_TYPE)
+            table = table.with_type(partition.number, SLOT_TYPE_GUID)
         gpt.write_table(fd, table)
     finally:
         os.close(fd)

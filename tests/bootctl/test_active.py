@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bootctl.active import active_slot
+from bootctl.active import active_slot, running_slot
+from bootctl.errors import BootError
+from bootctl.gpt import read_table, slot_partitions
+from bootctl.settings import BootSettings
+from tests.bootctl.disks import make_disk
 
 PARTUUIDS = {"11111111-aaaa-bbbb-cccc-000000000001": "a", "22222222-aaaa-bbbb-cccc-000000000002": "b"}
 
@@ -40,3 +44,20 @@ def test_the_command_line_names_the_slot(tmp_path: Path, line: str, slot: str | 
 
 def test_without_a_command_line_no_slot_is_known(tmp_path: Path) -> None:
     assert active_slot(str(tmp_path), PARTUUIDS) is None
+
+
+def test_a_command_line_that_names_two_slots_is_refused(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.img"
+    make_disk(disk)
+    with disk.open("rb") as file:
+        slots = slot_partitions(read_table(file.fileno()))
+    settings = BootSettings(root=str(tmp_path), image=str(disk))
+    (tmp_path / "proc").mkdir()
+    for named, mounted in (("a", "a"), ("b", "b")):
+        line = f"updated.slot={named} root=PARTUUID={slots[mounted].unique_guid}"
+        (tmp_path / "proc/cmdline").write_text(line)
+        assert running_slot(settings) == named
+    (tmp_path / "proc/cmdline").write_text(f"updated.slot=a root=PARTUUID={slots['b'].unique_guid}")
+    with pytest.raises(BootError) as caught:
+        running_slot(settings)
+    assert caught.value.code == "active-unknown"
