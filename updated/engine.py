@@ -286,9 +286,9 @@ class Engine:
         with self._disk.open_slot(target.slot, write=False) as regions:
             task = self._task(self.settings.state("trust"), target=target, regions=regions, connected=False)
             result = await self._children.run(["seal"], task, self._on_progress)
-        self._report["last_install"] = {
-            **self._report["last_install"], "seal_peak_memory_bytes": peak_memory(result),
-        }
+        installed = self._report["last_install"]
+        if installed.get("version") == target.version:  # a release that was staged before this start has no figures
+            self._report["last_install"] = {**installed, "seal_peak_memory_bytes": peak_memory(result)}
         return events.SealDone(self.now(), self._chance())
 
     def _task(

@@ -104,7 +104,7 @@ class Metrics:
             self._change.set(now)
             if after.phase is Phase.CHECKING:
                 self._checks.inc()
-            if after.phase is Phase.SEALING:
+            if before.phase is Phase.FETCHING and after.phase is Phase.SEALING:
                 for component in document["last_install"]["components"].values():
                     self._bytes.inc(component["downloaded"])
                     self._copied.inc(component["copied"])

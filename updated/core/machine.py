@@ -120,7 +120,7 @@ def _observed(state: State, event: Started | Observed, policy: Policy) -> Decisi
         gone = state.with_changes(phase=_resting(state), target=None, next_check=event.now)
         return Decision(gone, (Stop(),) if state.phase is Phase.CHECKING else ())
     if state.leaving:
-        return _leave(state, event) if other_boot else Decision(state)
+        return Decision(state)
     if not facts.view.state(facts.slot).confirmed and state.phase is not Phase.TRIAL:
         unknown = Target(facts.version, state.manifests.get(facts.slot, ""), facts.slot, tries=policy.tries)
         return Decision(state.with_changes(phase=Phase.TRIAL, target=unknown, error=None))
