@@ -27,7 +27,8 @@ Message = Mapping[str, Any]
 def account(name: str) -> tuple[int, int] | None:
     """The user and group id for the downloader; None where this process may not change users anyway.
 
-    Raises `UpdatedError` ("bad-config") when there is no such user.
+    Every process of that user is ended after a download (`sweep`), so it must be a user of its own, and never root.
+    Raises `UpdatedError` ("bad-config") when there is no such user, or when it is root.
     """
     if os.geteuid() != 0 or not name:
         return None
@@ -38,6 +39,11 @@ def account(name: str) -> tuple[int, int] | None:
             "bad-config", f"the user {name}", "does not exist",
             "Create it with systemd-sysusers, or name another in [fetch] user.",
         ) from None
+    if entry.pw_uid == 0:
+        raise UpdatedError(
+            "bad-config", f"the user {name}", "is root, and what talks to the network must not be",
+            "Name a user of its own in [fetch] user.",
+        )
     return entry.pw_uid, entry.pw_gid
 
 

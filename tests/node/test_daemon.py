@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -28,7 +29,8 @@ from tests.fakes import nginx
 from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher, make_machine
-from updated.children import sweep
+from updated.children import account, sweep
+from updated.core.errors import UpdatedError
 
 
 @pytest.fixture(scope="module")
@@ -424,15 +426,44 @@ def test_introspection_shows_every_method_property_and_signal(node: Machine, bus
 
 
 @needs_root
-def test_nothing_of_the_downloader_outlives_it() -> None:
-    user = 54321
-    left = subprocess.Popen(["sleep", "60"], user=user, group=user, extra_groups=[], start_new_session=True)
+def test_the_sweep_ends_processes_of_the_downloaders_user_alone() -> None:
+    users = (54321, 54322)
+    one, other = (
+        subprocess.Popen(["sleep", "60"], user=user, group=user, extra_groups=[], start_new_session=True)
+        for user in users
+    )
     try:
-        asyncio.run(sweep((user, user)))
-        assert left.wait(5) == -signal.SIGKILL
+        asyncio.run(sweep((users[0], users[0])))
+        assert one.wait(5) == -signal.SIGKILL
+        assert other.poll() is None
     finally:
-        left.kill()
-        left.wait()
+        for left in (one, other):
+            left.kill()
+            left.wait()
+
+
+@needs_root
+def test_root_is_refused_as_the_downloaders_user() -> None:
+    with pytest.raises(UpdatedError, match="the user root: is root") as caught:
+        account("root")
+    assert caught.value.code == "bad-config"
+
+
+def test_a_child_ends_with_the_process_that_started_it() -> None:
+    child = "import time; from updated.task import _die_with_the_daemon; _die_with_the_daemon(); "
+    child += "print('ready', flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {child!r}]); "
+    parent += "print(p.pid, flush=True); p.wait()"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        words = {daemon.stdout.readline().strip(), daemon.stdout.readline().strip()}
+        (pid,) = (int(word) for word in words - {"ready"})
+        daemon.kill()
+        daemon.wait()
+        end = time.monotonic() + 10
+        while running(pid) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not running(pid)
 
 
 @needs_root
@@ -457,16 +488,20 @@ def test_the_downloader_runs_as_an_unprivileged_user(publisher: Publisher, bus: 
         node = make_machine(Path(folder) / "machine", publisher, url, slot_size="12M")
         node.python = "/usr/bin/python3"
         node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus, "PYTHONPATH": str(program)}
-        node.write_config(node.config.replace('user = ""', 'user = "nobody"'))
+        # A user that every Debian has, and that nothing runs as: all its processes are ended.
+        games = pwd.getpwnam("games")
+        node.write_config(node.config.replace('user = ""', 'user = "games"'))
+        left = subprocess.Popen(["sleep", "120"], user="games", group="games", extra_groups=[], start_new_session=True)
         node.start_daemon()
+        assert left.wait(60) == -signal.SIGKILL, "what the downloader left behind is there after the check"
         node.wait_until(lambda: downloaded_share(node) > 0.05)
         assert node.daemon is not None
         pid = node.daemon.pid
         child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
         lines = Path(f"/proc/{child}/status").read_text().splitlines()
         values = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
-        assert set(values["Uid"]) == {"65534"}
-        assert set(values["Gid"]) == {"65534"}
+        assert set(values["Uid"]) == {str(games.pw_uid)}
+        assert set(values["Gid"]) == {str(games.pw_gid)}
         assert values["Groups"] == []
         assert values["CapEff"] == ["0000000000000000"]
         node.wait_until(lambda: asked_to_reboot(node))

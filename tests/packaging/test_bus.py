@@ -18,6 +18,31 @@ ACTIONS = PACKAGING / "polkit-1/actions/org.updated.Updated1.policy"
 NAME = "org.updated.Updated1"
 PATH = "/org/updated/Updated1"
 
+# The daemon's own side of the bus; it prints what it was asked, and by whom.
+OUR_BUS = """
+import asyncio
+from bootctl.model import BootView, SlotState
+from updated.bus import Bus
+from updated.core.machine import first_state
+from updated.core.policy import Policy
+from updated.core.state import BootFacts
+from updated.core.status import Report, status_document
+
+VIEW = BootView((("a", SlotState(2, 0, True)), ("b", SlotState())))
+DOCUMENT = status_document(first_state(BootFacts("a", "1.0", "boot", VIEW), 0.5), Policy(), Report(), 0)
+
+def request(kind, **fields):
+    print("request", kind.__name__, fields["by"], flush=True)
+
+async def main():
+    bus = Bus(request)
+    await bus.connect(DOCUMENT)
+    print("ready", flush=True)
+    await bus.lost()
+
+asyncio.run(main())
+"""
+
 # Owns the name and answers every call, so that a call without an answer was stopped by the bus.
 ANSWERS_ALL = f"""
 import asyncio, sys
@@ -143,20 +168,23 @@ def test_the_actions_keep_to_the_document_type_of_polkit() -> None:
     assert (judged.returncode, judged.stderr) == (0, "")
 
 
-def polkit(bus: str, script: str) -> CompletedProcess[str]:
-    """`script` beside a polkitd that knows our actions and no others."""
+def polkit(bus: str, script: str, **environment: str) -> CompletedProcess[str]:
+    """`script`, in an empty folder, beside a polkitd that knows our actions and no others."""
     around = """
 set -eu
+cd "$2"
 mount --bind "$1" /usr/share/polkit-1/actions
 /usr/lib/polkit-1/polkitd --no-debug >/dev/null 2>&1 &
 polkitd=$!
 trap 'kill $polkitd; wait $polkitd || true' EXIT
 for _ in $(seq 100); do pkaction >/dev/null 2>&1 && break; sleep 0.05; done
 """
-    return run(
-        *as_root("sh", "-c", around + script, "polkit", str(ACTIONS.parent), mounts=True),
-        DBUS_SYSTEM_BUS_ADDRESS=bus,
-    )
+    with open_folder() as folder:
+        return run(
+            *as_root("sh", "-c", around + script, "polkit", str(ACTIONS.parent), str(folder), mounts=True),
+            DBUS_SYSTEM_BUS_ADDRESS=bus,
+            **environment,
+        )
 
 
 def test_polkit_knows_one_action_for_each_method(bus: str) -> None:
@@ -189,3 +217,26 @@ kill $other
     assert judged.stdout.splitlines() == ["root passes", "other: 2"], (
         "pkcheck(1): 2 is a challenge without an agent"
     )
+
+
+def test_the_daemon_does_what_polkit_allows_and_refuses_the_rest_by_name(bus: str) -> None:
+    call = f"busctl --address={bus} call {NAME} {PATH} {NAME} Reboot"
+    judged = polkit(
+        bus,
+        f"""
+{sys.executable} -c "$OUR_BUS" >requests 2>&1 & daemon=$!
+until grep -q ready requests; do sleep 0.05; done
+setpriv --reuid=1 --regid=1 --clear-groups {call} 2>&1 || true
+echo between; cat requests
+{call}
+echo after; cat requests
+kill $daemon; wait $daemon || true
+""",
+        OUR_BUS=OUR_BUS,
+    )
+    refused, _, rest = judged.stdout.partition("between\n")
+    before, _, after = rest.partition("after\n")
+    assert "org.updated.Updated1.reboot: polkit says no" in refused, judged.stdout + judged.stderr
+    assert "Traceback" not in refused
+    assert before.split() == ["ready"]
+    assert after.splitlines() == ["ready", "request RebootRequested root"]
