@@ -66,6 +66,14 @@ def test_fallback_denials_holds_and_errors_are_told() -> None:
     assert "the server: is away. Wait." in text
 
 
+def test_who_rolled_back_is_told_and_it_is_not_called_a_fallback() -> None:
+    state = replace(STATE, phase=Phase.FALLEN_BACK, fallback=Fallback("1.2.0", "rolled back by eva", NOW, by="eva"))
+    text = shown(state)
+    assert "rolled back from 1.2.0 by eva" in text.splitlines()[0]
+    assert "from 1.2.0 at 2027-01-15T08:00:00Z, by eva" in text
+    assert "Fell back" not in text
+
+
 def test_a_dead_daemon_is_told() -> None:
     assert "The daemon does not run; this is from 2027" in shown(STATE, alive=False)
 

@@ -52,7 +52,7 @@ states = st.builds(
     error=st.none() | errors, failures=st.integers(0, 1000), next_check=epochs, last_check=st.none() | epochs,
     hold=st.none() | st.builds(Hold, lines, st.none() | epochs),
     denied=st.lists(st.builds(Denial, lines, digests, lines, epochs), max_size=3).map(tuple),
-    fallback=st.none() | st.builds(Fallback, lines, lines, epochs),
+    fallback=st.none() | st.builds(Fallback, lines, lines, epochs, lines),
     versions=st.dictionaries(st.sampled_from("ab"), lines), judged=lines,
     manifests=st.dictionaries(st.sampled_from("ab"), digests), leaving=st.sampled_from(("", "a", "b")),
     failing=st.just("") | digests, since=epochs,

@@ -145,7 +145,7 @@ def test_roll_back_boots_the_old_slot_and_the_release_is_not_taken_again(node: M
     node.updatectl("check")
     shown = status(node)
     assert shown["phase"] == "fallen-back"
-    assert "rolled back by" in str(shown["summary"])
+    assert "rolled back from 1.1.0 by " in str(shown["summary"])
     assert [reason["code"] for reason in shown["reasons"]] == ["denied"]  # type: ignore[attr-defined]
     node.updatectl("allow", "1.1.0")
     node.wait_until(lambda: asked_to_reboot(node))

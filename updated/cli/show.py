@@ -35,7 +35,10 @@ def status_text(document: Mapping[str, Any], *, colours: bool) -> str:
         rows.append(("Error", f"{error['what']}: {error['cause']}. {error['mend']}"))
     if document["fallback"]:
         fallback = document["fallback"]
-        rows.append(("Fell back", f"from {fallback['version']} at {fallback['at']}: {fallback['reason']}"))
+        if fallback["by"]:
+            rows.append(("Rolled back", f"from {fallback['version']} at {fallback['at']}, by {fallback['by']}"))
+        else:
+            rows.append(("Fell back", f"from {fallback['version']} at {fallback['at']}: {fallback['reason']}"))
     rows += [("Denied", f"{each['version']} ({each['reason']})") for each in document["denied"]]
     if document["hold"]:
         rows.append(("Held", f"by {document['hold']['by']}, until {document['hold']['until'] or 'somebody lifts it'}"))

@@ -416,7 +416,7 @@ def _rollback(state: State, event: RollbackRequested, policy: Policy) -> Decisio
     left = state.with_changes(
         target=None, offer=None, reasons=(), error=None, leaving=slot,
         denied=_deny(state, Denial(version, manifest, reason, event.now)),
-        fallback=Fallback(version, reason, event.now),
+        fallback=Fallback(version, reason, event.now, by=event.by),
     )
     decision = _leave(left, event)
     first: tuple[Effect, ...] = (Stop(),) if busy else ()

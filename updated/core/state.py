@@ -84,11 +84,12 @@ class Denial:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """The last fallback: which release was left, why, and when."""
+    """The release that was left last. `by`: the person who rolled back; empty when the node fell back by itself."""
 
     version: str
     reason: str
     at: int
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,7 @@ def format_state(state: State) -> dict[str, Any]:
         ],
         "fallback": None if state.fallback is None else {
             "version": state.fallback.version, "reason": state.fallback.reason, "at": state.fallback.at,
+            "by": state.fallback.by,
         },
         "versions": dict(state.versions),
         "manifests": dict(state.manifests),
@@ -262,6 +264,7 @@ def _state(document: Object) -> State:
         ),
         fallback=None if fallback is None else Fallback(
             fallback.text("version"), fallback.text("reason"), fallback.number("at"),
+            fallback.text("by"),
         ),
         versions={slot: versions.text(slot) for slot in versions.keys()},  # noqa: SIM118
         manifests={slot: manifests.text(slot) for slot in manifests.keys()},  # noqa: SIM118

@@ -76,6 +76,8 @@ def summary(state: State, policy: Policy, progress: Progress | None = None) -> s
             return f"runs {running}; reboots"
         case Phase.TRIAL:
             return f"runs {running} on trial; health has not confirmed it yet"
+        case Phase.FALLEN_BACK if state.fallback is not None and state.fallback.by:
+            return f"runs {running}; rolled back from {state.fallback.version} by {state.fallback.by}"
         case Phase.FALLEN_BACK if state.fallback is not None:
             return f"runs {running}; fell back from {state.fallback.version}: {state.fallback.reason}"
         case Phase.FAILED if state.error is not None:
@@ -134,6 +136,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         ],
         "fallback": None if state.fallback is None else {
             "version": state.fallback.version, "reason": state.fallback.reason, "at": format_time(state.fallback.at),
+            "by": state.fallback.by,
         },
         "expiries": {role: format_time(at) for role, at in sorted(report.expiries.items())},
         "notes": list(report.notes),
