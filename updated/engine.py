@@ -25,11 +25,12 @@ from updated.children import Children, Message, account
 from updated.config import Settings
 from updated.core import effects, events
 from updated.core.answer import check_answer, install_answer, peak_memory, progress_answer
+from updated.core.decision import Decision
 from updated.core.document import dump
 from updated.core.effects import Effect
 from updated.core.errors import UpdatedError
 from updated.core.events import Event
-from updated.core.machine import Decision, decide, first_state
+from updated.core.machine import decide, first_state
 from updated.core.state import BootFacts, Phase, State, Target, format_state, parse_state
 from updated.core.status import Progress, Report, status_document, summary
 from updated.disk import Disk, boot_error

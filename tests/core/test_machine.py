@@ -9,11 +9,13 @@ import pytest
 
 from bootctl.model import BootView, SlotState
 from updated.core import effects, events
+from updated.core.decision import Decision
 from updated.core.errors import UpdatedError
-from updated.core.machine import REBOOT_SECONDS, Decision, decide, first_state
+from updated.core.machine import decide, first_state
 from updated.core.policy import Policy
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Denial, Offer, Phase, State, Target, Verdict
+from updated.core.update import REBOOT_SECONDS
 
 GOOD, OTHER_GOOD, BAD = SlotState(2, 0, True), SlotState(1, 0, True), SlotState()
 TRIAL = SlotState(2, 3, False)

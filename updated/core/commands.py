@@ -1,0 +1,135 @@
+"""What people command, each by one event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from updated.core.decision import Decision, denied_with, refusal, resting_phase
+from updated.core.effects import Effect, Record, Stop
+from updated.core.events import (
+    AllowRequested,
+    ChannelRequested,
+    CheckRequested,
+    Event,
+    HoldRequested,
+    InstallRequested,
+    RebootRequested,
+    RollbackRequested,
+    UnholdRequested,
+)
+from updated.core.policy import Policy
+from updated.core.state import Denial, Fallback, Hold, Phase, State
+from updated.core.update import begin_check, begin_reboot, can_leave_slot, leave_slot
+from updated.core.version import same_version
+
+
+def check_requested(state: State, event: CheckRequested, policy: Policy) -> Decision:
+    """Looks for a release now."""
+    return begin_check(state)
+
+
+def install_requested(state: State, event: InstallRequested, policy: Policy) -> Decision:
+    """Looks for a release now, and installs it whatever wave or hold there is."""
+    return begin_check(state.with_changes(insist=True))
+
+
+def install_while_checking(state: State, event: InstallRequested, policy: Policy) -> Decision:
+    """Begins the check again, without waves."""
+    decision = begin_check(state.with_changes(insist=True))
+    return Decision(decision.state, (Stop(), *decision.effects))
+
+
+def at_it_already(state: State, event: CheckRequested, policy: Policy) -> Decision:
+    """The check that runs answers it."""
+    return Decision(state)
+
+
+def busy(state: State, event: Any, policy: Policy) -> Decision:
+    """Refuses: the node is at work already."""
+    return refusal(state, "the request", f"the node is at work (it is {state.phase})", "See 'updatectl status'.")
+
+
+def reboot_staged(state: State, event: RebootRequested, policy: Policy) -> Decision:
+    """Reboots now."""
+    if state.target is None or not state.target.armed or state.target.withdrawn:
+        return refusal(state, "the reboot", "the boot reference does not name the new slot yet", "Try it again soon.")
+    return begin_reboot(state, f"asked for by {event.by}", event.now)
+
+
+def nothing_staged(state: State, event: RebootRequested, policy: Policy) -> Decision:
+    """Refuses: nothing is staged."""
+    return refusal(
+        state, "the reboot", "no release is staged",
+        "See 'updatectl status'; to reboot all the same, use 'systemctl reboot'.",
+    )
+
+
+def roll_back(state: State, event: RollbackRequested, policy: Policy) -> Decision:
+    """Boots the other slot, which must be able to, and denies the release that runs; a slot on trial is rejected."""
+    if not can_leave_slot(state):
+        return refusal(
+            state, "the roll back", f"slot {state.passive} holds no confirmed system",
+            "Install the wanted release instead, from its channel.",
+        )
+    slot, version = state.facts.slot, state.facts.version
+    reason = f"rolled back by {event.by}"
+    manifest = state.manifests.get(slot, "")
+    busy = state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING)
+    left = state.with_changes(
+        target=None, offer=None, reasons=(), error=None, leaving=slot,
+        denied=denied_with(state, Denial(version, manifest, reason, event.now)),
+        fallback=Fallback(version, reason, event.now, by=event.by),
+    )
+    decision = leave_slot(left, event)
+    first: tuple[Effect, ...] = (Stop(),) if busy else ()
+    return Decision(decision.state, (*first, Record("rolled-back", version, reason), *decision.effects))
+
+
+def channel(state: State, event: ChannelRequested, policy: Policy) -> Decision:
+    """Takes the channel over and looks into it at once; a download from the former channel is given up."""
+    before = policy.followed(state)
+    if event.channel == before:
+        return Decision(state.with_changes(channel=event.channel))
+    changed = state.with_changes(channel=event.channel, next_check=event.now, offer=None)
+    record = Record("channel", state.facts.version, f"from {before} to {event.channel}, by {event.by}")
+    if state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING):
+        return Decision(_given_up(changed), (Stop(), record))
+    return Decision(changed, (record,))
+
+
+def _given_up(state: State) -> State:
+    if state.target is not None and state.target.armed:
+        return state.with_changes(phase=Phase.STAGED, insist=False)
+    return state.with_changes(phase=resting_phase(state), target=None, insist=False)
+
+
+def hold(state: State, event: HoldRequested, policy: Policy) -> Decision:
+    """Pauses; a download is given up and resumes later."""
+    held = state.with_changes(hold=Hold(event.by, event.until))
+    record = Record("hold", state.facts.version, f"by {event.by}")
+    if state.phase in (Phase.FETCHING, Phase.SEALING):
+        return Decision(_given_up(held.with_changes(next_check=event.now)), (Stop(), record))
+    return Decision(held, (record,))
+
+
+def unhold(state: State, event: UnholdRequested, policy: Policy) -> Decision:
+    """Ends the pause."""
+    if state.hold is None:
+        return Decision(state)
+    return Decision(state.with_changes(hold=None), (Record("unhold", state.facts.version, f"by {event.by}"),))
+
+
+def allow(state: State, event: AllowRequested, policy: Policy) -> Decision:
+    """Takes a release off the denylist."""
+    kept = tuple(denial for denial in state.denied if not same_version(denial.version, event.version))
+    if kept == state.denied:
+        return refusal(
+            state, f"release {event.version}", "is not on the denylist", "'updatectl status' shows what is denied."
+        )
+    allowed = state.with_changes(denied=kept, next_check=event.now)
+    return Decision(allowed, (Record("allow", event.version, f"by {event.by}"),))
+
+
+def late(state: State, event: Event, policy: Policy) -> Decision:
+    """Ignored: the machine is going down, and does the rest at its next start."""
+    return refusal(state, "the request", "the node is rebooting", "Ask again when it is up.")

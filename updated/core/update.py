@@ -1,0 +1,202 @@
+"""The order of an update, from the check to the reboot; the safety case stands in `_begin_or_wait` to `arm_done`.
+
+Invalidate the passive slot, write it (the installer syncs), seal (read it back and verify), record "staged", arm (the
+boot reference is read back). Each step is durable before the next one is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from updated.core.decision import Decision, resting_phase
+from updated.core.effects import Arm, Check, Effect, Fetch, Invalidate, Reboot, Record, Reject, RollBack, Seal
+from updated.core.errors import UpdatedError
+from updated.core.events import ArmDone, CheckDone, Event, Failed, FetchDone, SealDone, Tick
+from updated.core.policy import Policy, install_obstacles, is_due, next_check, pauses, reboot_obstacles, retry_at
+from updated.core.state import Offer, Phase, State, Target
+
+# How long a machine may take to go down before the command counts as failed.
+REBOOT_SECONDS = 600
+# A reason that ends soon is not looked at more often than this.
+SHORTEST_WAIT_SECONDS = 60
+
+
+def tick_at_rest(state: State, event: Tick, policy: Policy) -> Decision:
+    """When the time has come: look for a release."""
+    if not is_due(policy, state.next_check, event.now):
+        return Decision(state)
+    return begin_check(state)
+
+
+def begin_check(state: State) -> Decision:
+    """Asks the repository what there is."""
+    return Decision(state.with_changes(phase=Phase.CHECKING), (Check(state.insist),))
+
+
+def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
+    """Nothing new: rest. A release: install it, or wait with the reasons."""
+    again = event.offer is not None and event.offer.manifest == state.failing
+    state = state.with_changes(
+        last_check=event.now, next_check=next_check(policy, event.now, event.chance), reasons=event.reasons,
+        error=None, failures=state.failures if again else 0, offer=event.offer,
+    )
+    ends = [reason.until for reason in event.reasons if reason.until is not None]
+    if ends:
+        state = state.with_changes(next_check=min(state.next_check, max(event.now + SHORTEST_WAIT_SECONDS, min(ends))))
+    target = state.target
+    if target is not None and event.withdrawn is not None:
+        leaving = state.with_changes(phase=Phase.STAGED, target=replace(target, withdrawn=event.withdrawn))
+        return Decision(leaving, (Invalidate(target.slot), Record("withdrawn", target.version, event.withdrawn)))
+    if target is not None and (event.offer is None or event.offer.manifest == target.manifest):
+        return _staged_again(state, event, policy)
+    if event.offer is None:
+        later = any(reason.code == "wave" for reason in event.reasons)
+        return Decision(state.with_changes(phase=Phase.WAITING if later else resting_phase(state), insist=False))
+    return _begin_or_wait(state, event, policy, event.offer)
+
+
+def tick_waiting(state: State, event: Tick, policy: Policy) -> Decision:
+    """Begins as soon as nothing stands in the way, and looks again when the time has come."""
+    if is_due(policy, state.next_check, event.now):
+        return begin_check(state)
+    if state.offer is None:
+        return Decision(state)
+    return _begin_or_wait(state, event, policy, state.offer)
+
+
+def _begin_or_wait(state: State, event: Event, policy: Policy, offer: Offer) -> Decision:
+    obstacles = install_obstacles(state, policy, offer, event.now)
+    if obstacles:
+        if state.target is not None:
+            return _staged_again(state, event, policy)
+        return Decision(state.with_changes(phase=Phase.WAITING, reasons=obstacles, insist=False))
+    target = Target(offer.version, offer.manifest, state.passive)
+    fetching = state.with_changes(
+        phase=Phase.FETCHING, target=target, reasons=(), versions=_without(state.versions, target.slot),
+        manifests=_without(state.manifests, target.slot),
+    )
+    begun = Record("install", offer.version, f"into slot {target.slot}")
+    return Decision(fetching, (Invalidate(target.slot), begun, Fetch(target)))
+
+
+def _without(values: Mapping[str, str], slot: str) -> dict[str, str]:
+    return {name: value for name, value in values.items() if name != slot}
+
+
+def fetch_done(state: State, event: FetchDone, policy: Policy) -> Decision:
+    """Has the slot verified."""
+    if state.target is None:
+        return Decision(state.with_changes(phase=resting_phase(state)))
+    return Decision(state.with_changes(phase=Phase.SEALING), (Seal(state.target),))
+
+
+def seal_done(state: State, event: SealDone, policy: Policy) -> Decision:
+    """Records "staged", then arms the trial."""
+    if state.target is None:
+        return Decision(state.with_changes(phase=resting_phase(state)))
+    target = state.target
+    staged = state.with_changes(
+        phase=Phase.STAGED, failures=0, error=None, failing="",
+        versions={**state.versions, target.slot: target.version},
+        manifests={**state.manifests, target.slot: target.manifest},
+    )
+    return Decision(staged, (Arm(target.slot, policy.tries),))
+
+
+def arm_done(state: State, event: ArmDone, policy: Policy) -> Decision:
+    """Reboots when that is allowed."""
+    if state.target is None:
+        return Decision(state.with_changes(phase=resting_phase(state)))
+    target = replace(state.target, tries=event.tries)
+    text = f"slot {target.slot} boots next, with {event.tries} tries"
+    decision = _staged_again(state.with_changes(target=target, error=None), event, policy)
+    return Decision(decision.state, (Record("staged", target.version, text), *decision.effects))
+
+
+def tick_staged(state: State, event: Tick, policy: Policy) -> Decision:
+    """Arms again if that failed, reboots when allowed, and looks for something newer when the time has come."""
+    if state.target is None:
+        return Decision(state.with_changes(phase=resting_phase(state)))
+    if state.target.withdrawn:
+        return Decision(state, (Invalidate(state.target.slot),))
+    if not state.target.armed:
+        due = state.error is None or is_due(policy, state.next_check, event.now)
+        return Decision(state, (Arm(state.target.slot, policy.tries),) if due else ())
+    if state.error is not None and not is_due(policy, state.next_check, event.now):
+        return Decision(state)
+    if not reboot_obstacles(state, policy, event.now):
+        return _staged_again(state, event, policy)
+    if is_due(policy, state.next_check, event.now) and not pauses(state, policy, event.now):
+        return begin_check(state)
+    return Decision(state.with_changes(reasons=reboot_obstacles(state, policy, event.now)))
+
+
+def _staged_again(state: State, event: Event, policy: Policy) -> Decision:
+    state = state.with_changes(phase=Phase.STAGED)
+    if state.target is not None and not state.target.armed:
+        return Decision(state, (Arm(state.target.slot, policy.tries),))
+    obstacles = () if state.insist and policy.reboot_automatically else reboot_obstacles(state, policy, event.now)
+    if obstacles:
+        return Decision(state.with_changes(reasons=obstacles, insist=False))
+    return begin_reboot(state, f"to boot {state.target.version} on trial" if state.target else "", event.now)
+
+
+# ---------------------------------------------------------------------------------------- reboot, failures
+
+
+def begin_reboot(state: State, reason: str, now: int) -> Decision:
+    """Reboots into what is staged."""
+    rebooting = state.with_changes(phase=Phase.REBOOTING, reasons=(), error=None, since=now)
+    return Decision(rebooting, (Record("reboot", state.target.version if state.target else "", reason), Reboot(reason)))
+
+
+def tick_rebooting(state: State, event: Tick, policy: Policy) -> Decision:
+    """A machine that is still up long after the command to reboot gets it again, and people are told."""
+    if abs(event.now - state.since) < REBOOT_SECONDS:
+        return Decision(state)
+    error = UpdatedError(
+        "reboot-failed", "the machine", f"is still up {REBOOT_SECONDS // 60} minutes after the command to reboot",
+        "See what keeps it: systemd-inhibit --list, systemctl list-jobs.",
+    )
+    if state.leaving:
+        decision = leave_slot(state, event)
+        return Decision(decision.state.with_changes(error=error), decision.effects)
+    return failed(state, Failed(event.now, event.chance, error), policy)
+
+
+def can_leave_slot(state: State) -> bool:
+    """Whether the other slot holds a confirmed system."""
+    other = state.facts.view.state(state.passive)
+    return other.confirmed and other.priority > 0
+
+
+def leave_slot(state: State, event: Event) -> Decision:
+    """Brings the machine out of the slot that a person wants to leave; may be asked for again until it is done."""
+    slot = state.facts.slot
+    away: Effect = RollBack() if state.confirmed else Reject(slot)
+    rebooting = state.with_changes(phase=Phase.REBOOTING, since=event.now)
+    return Decision(rebooting, (away, Reboot(f"to leave {state.facts.version} in slot {slot}")))
+
+
+def failed_at_rest(state: State, event: Failed, policy: Policy) -> Decision:
+    """Keeps the error for people."""
+    return Decision(state.with_changes(error=event.error))
+
+
+def failed(state: State, event: Failed, policy: Policy) -> Decision:
+    """Tries again later: soon and then more rarely if that can help, otherwise at the next regular check."""
+    failures = state.failures + 1
+    again = retry_at(policy, event.now, failures, event.chance)
+    if not event.error.retry:
+        again = next_check(policy, event.now, event.chance)
+    failing = state.target.manifest if state.target is not None else ""
+    state = state.with_changes(error=event.error, failures=failures, next_check=again, insist=False, failing=failing)
+    record = Record("failed", state.target.version if state.target else "", str(event.error))
+    if state.phase is Phase.CHECKING and state.target is not None:
+        return Decision(state.with_changes(phase=Phase.STAGED), (record,))
+    if state.phase in (Phase.STAGED, Phase.REBOOTING) and state.target is not None:
+        return Decision(state.with_changes(phase=Phase.STAGED), (record,))
+    if state.phase is Phase.REBOOTING and state.leaving:
+        return Decision(state.with_changes(since=event.now), (record,))
+    return Decision(state.with_changes(phase=Phase.FAILED, target=None, offer=None), (record,))
