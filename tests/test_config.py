@@ -71,6 +71,19 @@ def test_paths_are_below_the_root_and_can_not_leave_it(tmp_path: Path) -> None:
     assert read_settings(str(tmp_path)).url == f"file://{tmp_path}/media/stick"
 
 
+def test_mirrors_are_below_the_root_as_the_repository_is(tmp_path: Path) -> None:
+    places = '["http://m/", "file:///media/stick"]'
+    write(tmp_path, "etc/updated/updated.toml.d/10.toml", f"[repository]\nmirrors = {places}\n")
+    assert read(tmp_path).mirrors == ("http://m/", f"file://{tmp_path}/media/stick")
+
+
+def test_the_download_is_limited_as_told(tmp_path: Path) -> None:
+    found = read(tmp_path)
+    assert (found.mirrors, found.connections, found.bandwidth_limit) == ((), 4, 0)
+    found = read(tmp_path, "[fetch]\nconnections = 16\nbandwidth_limit = 1024\n")
+    assert (found.connections, found.bandwidth_limit) == (16, 1024)
+
+
 def test_layers_override_each_other_key_by_key(tmp_path: Path) -> None:
     write(tmp_path, "usr/lib/updated/updated.toml.d/10-image.toml", "[updates]\ninterval_seconds = 10\n")
     write(tmp_path, "run/updated/updated.toml.d/50-now.toml", '[updates]\nreboot = "manual"\n')
@@ -100,6 +113,11 @@ def test_who_switched_updates_off_is_named(tmp_path: Path) -> None:
         ("[updates]\nreboot = []", "updates.reboot: [] is not accepted"),
         ("[updates]\nreboot_command = 'reboot'", "updates.reboot_command: 'reboot' is not accepted"),
         ("[updates]\nreboot_command = []", "updates.reboot_command: [] is not accepted"),
+        ("[fetch]\nconnections = 0", "fetch.connections: 0 is not accepted"),
+        ("[fetch]\nconnections = 17", "fetch.connections: 17 is not accepted"),
+        ("[fetch]\nbandwidth_limit = 100", "fetch.bandwidth_limit: 100 is not accepted"),
+        ("[fetch]\nbandwidth_limit = 0.0", "fetch.bandwidth_limit: 0.0 is not accepted"),
+        ("[fetch]\nbandwidth_limit = false", "fetch.bandwidth_limit: False is not accepted"),
         ("[metrics]\nlisten = '127.0.0.1:65536'", "metrics.listen: '127.0.0.1:65536' is not accepted"),
         ("[metrics]\nlisten = '9836'", "metrics.listen: '9836' is not accepted"),
         ("[log]\nlevel = 'loud'", "log.level: 'loud' is not accepted"),
@@ -122,6 +140,13 @@ def test_what_is_no_address_of_a_repository_is_refused(tmp_path: Path, url: str)
     write(tmp_path, "etc/updated/updated.toml", LEAST.replace("https://updates.example.org/", url))
     with pytest.raises(ConfigError, match=r"repository\.url: .* is not accepted"):
         read_settings(str(tmp_path))
+
+
+@pytest.mark.parametrize("places", ["'http://h/'", "['ftp://x/']", "['http://h/', 1]", "['']", "[[]]"])
+def test_what_is_no_list_of_addresses_is_refused(tmp_path: Path, places: str) -> None:
+    write(tmp_path, "etc/updated/updated.toml.d/10.toml", f"[repository]\nmirrors = {places}\n")
+    with pytest.raises(ConfigError, match=r"repository\.mirrors: .* is not accepted"):
+        read(tmp_path)
 
 
 values = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.sampled_from(

@@ -38,12 +38,20 @@ def _url(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"(https?://[^\s/]+(/\S*)?|file:///\S*)", value) is not None
 
 
+def _urls(value: Any) -> bool:
+    return isinstance(value, list) and all(_url(each) for each in value)
+
+
 def _path(value: Any) -> bool:
     return isinstance(value, str) and (value == "" or value.startswith("/")) and "\0" not in value
 
 
 def _whole(least: int, most: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and least <= value <= most
+
+
+def _limit(value: Any) -> bool:
+    return type(value) is int and (value == 0 or 1024 <= value <= 2**40)
 
 
 def _one_of(*words: str) -> Callable[[Any], bool]:
@@ -66,6 +74,7 @@ def _listen(value: Any) -> bool:
 KEYS: Mapping[str, Mapping[str, Key]] = {
     "repository": {
         "url": Key(None, _url, "an http(s) URL, or file:/// and a directory", required=True),
+        "mirrors": Key([], _urls, "a list of such URLs"),
         "root_of_trust": Key("/usr/share/updated/root.json", _path, "an absolute path"),
         "channel": Key("stable", lambda value: isinstance(value, str) and is_name(value), "the name of a channel"),
         "ca_bundle": Key("", _path, "an absolute path, or nothing for that of the system"),
@@ -84,6 +93,8 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
     },
     "fetch": {
         "user": Key("updated-fetch", _text, "the name of an unprivileged user"),
+        "connections": Key(4, _whole(1, 16), "a whole number, 1 to 16"),
+        "bandwidth_limit": Key(0, _limit, "bytes per second, 1024 or more, or 0 for no limit"),
     },
     "metrics": {
         "listen": Key(
@@ -104,6 +115,7 @@ class Settings:
     root: str
     boot: BootSettings
     url: str
+    mirrors: tuple[str, ...]
     root_of_trust: str
     ca_bundle: str
     client_certificate: str
@@ -113,6 +125,8 @@ class Settings:
     policy: Policy
     reboot_command: tuple[str, ...]
     fetch_user: str
+    connections: int
+    bandwidth_limit: int
     metrics_listen: str
     log_level: str
 
@@ -139,6 +153,7 @@ def read_settings(root: str = "/") -> Settings:
         root=root,
         boot=boot,
         url=_url_below(root, repository["url"]),
+        mirrors=tuple(_url_below(root, url) for url in repository["mirrors"]),
         root_of_trust=below(root, repository["root_of_trust"]),
         ca_bundle=repository["ca_bundle"] and below(root, repository["ca_bundle"]),
         client_certificate=repository["client_certificate"] and below(root, repository["client_certificate"]),
@@ -155,6 +170,8 @@ def read_settings(root: str = "/") -> Settings:
         ),
         reboot_command=tuple(updates["reboot_command"]),
         fetch_user=values["fetch"]["user"],
+        connections=values["fetch"]["connections"],
+        bandwidth_limit=values["fetch"]["bandwidth_limit"],
         metrics_listen=_listen_below(root, values["metrics"]["listen"]),
         log_level=values["log"]["level"],
     )

@@ -51,6 +51,10 @@ class DirectorySource:
                 position += len(piece)
                 yield piece
 
+    def blame(self, name: str, position: int = 0) -> bool:
+        """See `Source.blame`: there is only this directory."""
+        return False
+
     def _open(self, name: str) -> tuple[str, int]:
         path = os.path.join(self._directory, checked_name(name))
         try:

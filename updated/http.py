@@ -19,11 +19,13 @@ from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
+import requests.adapters
 import urllib3.exceptions
 
 from updated.core.errors import UpdatedError
 from updated.directory import DirectorySource, checked_name, too_long
 from updated.ports import Source
+from updated.throttle import Throttle, TooSlow
 
 DEFAULT_CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 MAX_REDIRECTS = 3
@@ -40,23 +42,35 @@ _MEND_SERVER = "Look at the log of the web server; it is tried again by itself."
 class HttpSettings:
     """How to talk to the server. Times are in seconds, `lowest_rate` in bytes per second over `window_seconds`.
 
-    `retries`: how often in sequence an attempt may bring nothing worth mentioning. `redirect_hosts`: hosts to which a
-    server on https may redirect besides itself. `client_certificate`: a PEM file with certificate and key.
+    `bandwidth_limit`: in bytes per second, 0 for none. `connections`: so many are kept for further requests; it is how
+    many threads use the source at once. `retries`: how often in sequence an attempt may bring nothing worth
+    mentioning; the pauses between double up to `longest_pause`, and only a server that asks for it gets `MAX_PAUSE`.
+    `redirect_hosts`: hosts to which a server on https may redirect besides itself. `client_certificate`: a PEM file
+    with certificate and key.
     """
 
     connect_timeout: float = 10
     read_timeout: float = 30
     lowest_rate: int = 1024
     window_seconds: float = 30
+    bandwidth_limit: int = 0
+    connections: int = 4
     retries: int = 3
+    longest_pause: float = MAX_PAUSE
     proxy: str | None = None
     ca_bundle: str | None = None
     client_certificate: str | None = None
     redirect_hosts: tuple[str, ...] = ()
 
 
-def open_source(url: str, settings: HttpSettings) -> Source:
-    """The source for `http(s)://...`, `file:///directory`, or an absolute path.
+def _always(name: str) -> bool:
+    return True
+
+
+def open_source(
+    url: str, settings: HttpSettings, throttle: Throttle | None = None, may_retry: Callable[[str], bool] = _always
+) -> Source:
+    """The source for `http(s)://...`, `file:///directory`, or an absolute path; the rest as for `HttpSource`.
 
     Raises `UpdatedError` ("bad-config").
     """
@@ -65,15 +79,16 @@ def open_source(url: str, settings: HttpSettings) -> Source:
     for prefix in ("file:///", "file://localhost/"):
         if url.startswith(prefix):
             return DirectorySource("/" + unquote(url.removeprefix(prefix)))
-    return HttpSource(url, settings)
+    return HttpSource(url, settings, throttle=throttle, may_retry=may_retry)
 
 
 class _MayPass(Exception):
-    """A fault that may pass by itself, so that another attempt makes sense."""
+    """A fault that may pass by itself, so that another attempt makes sense, `after` seconds if the server said so."""
 
-    def __init__(self, error: UpdatedError) -> None:
+    def __init__(self, error: UpdatedError, after: float = 0) -> None:
         super().__init__(str(error))
         self.error = error
+        self.after = after
 
 
 class _Session(requests.Session):
@@ -85,6 +100,9 @@ class _Session(requests.Session):
 class HttpSource:
     """Implements `updated.ports.Source` over the files below `base_url`; usable from several threads.
 
+    `throttle` is shared with the other sources of the process; None for one that is the source's own. `may_retry` is
+    asked, with the name of the file, before an attempt that failed is repeated.
+
     Raises `UpdatedError` ("bad-config") when `base_url` or a file that `settings` name can't be used.
     """
 
@@ -93,6 +111,8 @@ class HttpSource:
         base_url: str,
         settings: HttpSettings = HttpSettings(),
         *,
+        throttle: Throttle | None = None,
+        may_retry: Callable[[str], bool] = _always,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = chance.random,
@@ -102,8 +122,11 @@ class HttpSource:
         if "?" in base_url or "#" in base_url:
             raise _bad_address(base_url)
         self._settings = settings
+        self._throttle = throttle or Throttle(
+            settings.bandwidth_limit, settings.lowest_rate, settings.window_seconds, sleep=sleep, monotonic=monotonic
+        )
+        self._may_retry = may_retry
         self._sleep = sleep
-        self._monotonic = monotonic
         self._random = random
         self._session = _Session()
         # Without this, requests takes proxies, certificates and passwords from the environment and ~/.netrc.
@@ -114,6 +137,8 @@ class HttpSource:
             "User-Agent": f"updated/{importlib.metadata.version('updated')}",
             "Accept-Encoding": "identity",
         })
+        for prefix in ("http://", "https://"):
+            self._session.mount(prefix, requests.adapters.HTTPAdapter(pool_maxsize=settings.connections))
         self._session.verify = settings.ca_bundle or DEFAULT_CA_BUNDLE
         if self._scheme == "https":
             _require_readable(self._session.verify, "the CA bundle")
@@ -134,13 +159,18 @@ class HttpSource:
             try:
                 return self._read_once(url, most)
             except _MayPass as fault:
-                failures = self._pause(failures, fault)
+                failures = self._pause(name, failures, fault)
 
     def stream(self, name: str, start: int, length: int) -> Iterator[bytes]:
-        """See `Source.stream`. Goes on by itself, at the byte where it stopped, when the connection breaks."""
-        url = self._url(name)
+        """See `Source.stream`. Goes on by itself, at the byte where it stopped, when the connection breaks.
+
+        From a server without ranges that costs all bytes before once more. That is done where bytes came already; as
+        the first answer to a `start` above 0 it is refused ("no-ranges").
+        """
+        url, settings = self._url(name), self._settings
         position, end, failures = start, start + length, 0
         validator: str | None = None
+        answered = False
         while position < end:
             begun = position
             headers = {"Range": f"bytes={position}-{end - 1}"}
@@ -150,6 +180,9 @@ class HttpSource:
                 with self._response(url, headers) as response:
                     validator = _strong_validator(response.headers) or validator
                     skip = _bytes_before(response, url, position, end)
+                    if skip and not answered:
+                        raise _no_ranges(url, position, end)
+                    answered = True
                     for piece in self._pieces(response, url):
                         fresh = piece[skip:][: end - position]
                         skip = max(0, skip - len(piece))
@@ -160,11 +193,15 @@ class HttpSource:
                             return
                 raise _MayPass(_truncated(url, f"it ended after {position} of {end} bytes"))
             except _MayPass as fault:
-                # Less than the lowest rate would have brought is no progress: a server that drops each connection
-                # after a few bytes could hold us for ever otherwise.
-                if position - begun >= max(1, self._settings.lowest_rate * self._settings.window_seconds):
+                # Less than its share of the lowest rate would have brought is no progress: a server that drops each
+                # connection after a few bytes could hold us for ever otherwise.
+                if position - begun >= max(1, settings.lowest_rate * settings.window_seconds / settings.connections):
                     failures = 0
-                failures = self._pause(failures, fault)
+                failures = self._pause(name, failures, fault)
+
+    def blame(self, name: str, position: int = 0) -> bool:
+        """See `Source.blame`: there is only this server."""
+        return False
 
     def _read_once(self, url: str, most: int) -> bytes:
         with self._response(url, {}) as response:
@@ -179,10 +216,12 @@ class HttpSource:
                     raise too_long(url, most)
             return bytes(data)
 
-    def _pause(self, failures: int, fault: _MayPass) -> int:
-        if failures >= self._settings.retries:
+    def _pause(self, name: str, failures: int, fault: _MayPass) -> int:
+        if failures >= self._settings.retries or not self._may_retry(name):
             raise fault.error from None
-        self._sleep(min(MAX_PAUSE, 2.0**failures) * (0.5 + self._random() / 2))
+        own = min(self._settings.longest_pause, 2.0**failures) * (0.5 + self._random() / 2)
+        # On top of what the server asks for, so that nodes to which it said the same don't come back together.
+        self._sleep(min(MAX_PAUSE, fault.after + own))
         return failures + 1
 
     def _url(self, name: str) -> str:
@@ -248,29 +287,29 @@ class HttpSource:
 
     def _pieces(self, response: requests.Response, url: str) -> Iterator[bytes]:
         """The body of `response` as it comes. Raises `_MayPass` when it breaks off, stalls or drips."""
-        settings = self._settings
-        # Only the time spent waiting for bytes counts, not what the caller does between.
-        waited = 0.0
-        received = 0
+        bandwidth, meter = self._throttle.bandwidth, self._throttle.floor.meter()
         while True:
-            before = self._monotonic()
-            try:
-                # read() would go on until all that it was asked for is there, however slowly that comes.
-                piece: bytes = response.raw.read1(_PIECE, decode_content=False)
-            except urllib3.exceptions.ReadTimeoutError:
-                raise _MayPass(_too_slow(url, f"sent nothing for {settings.read_timeout:.0f} s")) from None
-            except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-                raise _MayPass(_truncated(url, _reason(error))) from None
-            waited += self._monotonic() - before
-            received += len(piece)
+            # Only the time spent waiting for bytes counts, not what the caller or the limit does between.
+            with meter.waiting():
+                piece = self._piece(response, url, bandwidth.piece(_PIECE))
             if not piece:
                 return
-            if waited >= settings.window_seconds:
-                if received < settings.lowest_rate * waited:
-                    slow = f"sent {received} bytes in {waited:.0f} s, less than {settings.lowest_rate} bytes/s"
-                    raise _MayPass(_too_slow(url, slow))
-                waited, received = 0.0, 0
+            try:
+                meter.received(len(piece))
+            except TooSlow as slow:
+                raise _MayPass(_too_slow(url, str(slow))) from None
+            bandwidth.spend(len(piece))
             yield piece
+
+    def _piece(self, response: requests.Response, url: str, most: int) -> bytes:
+        try:
+            # read() would go on until all that it was asked for is there, however slowly that comes.
+            piece: bytes = response.raw.read1(most, decode_content=False)
+        except urllib3.exceptions.ReadTimeoutError:
+            raise _MayPass(_too_slow(url, f"sent nothing for {self._settings.read_timeout:.0f} s")) from None
+        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+            raise _MayPass(_truncated(url, _reason(error))) from None
+        return piece
 
 
 def _bytes_before(response: requests.Response, url: str, position: int, end: int) -> int:
@@ -322,7 +361,22 @@ def _status_error(response: requests.Response, url: str) -> Exception:
             "If it stays so, the mirror is damaged: the publisher must mend it.",
         )
     error = UpdatedError("http-status", _shown(url), f"was answered with HTTP status {status}", _MEND_SERVER)
-    return _MayPass(error) if status == 429 or status >= 500 else error
+    if status == 429 or status >= 500:
+        return _MayPass(error, _retry_after(response.headers) if status in (429, 503) else 0)
+    return error
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """The seconds for which a server asks (RFC 9110, 10.2.3); 0 when it names a date, or nothing."""
+    text = headers.get("Retry-After", "").strip()
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
+def _no_ranges(url: str, position: int, end: int) -> UpdatedError:
+    return UpdatedError(
+        "no-ranges", _shown(url), f"came from its beginning where bytes {position}-{end - 1} were asked for",
+        "Switch ranges on (Accept-Ranges) on the web server and on the caches before it.",
+    )
 
 
 def _truncated(url: str, reason: str) -> UpdatedError:

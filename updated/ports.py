@@ -20,6 +20,13 @@ class Source(Protocol):
     def stream(self, name: str, start: int, length: int) -> Iterator[bytes]:
         """The bytes [start, start + length) of `name`, in pieces; never more, and never fewer without an error.
 
-        Raises as `read`.
+        Raises as `read`, and "no-ranges" when it can only begin at byte 0, and `start` is another.
+        """
+        ...
+
+    def blame(self, name: str, position: int = 0) -> bool:
+        """Says that what came of `name` at byte `position` differs from its digest, once for each time that it did.
+
+        Whether asking again makes sense, because it may come from another place then.
         """
         ...

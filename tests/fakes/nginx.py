@@ -21,7 +21,9 @@ error_log {work}/error.log;
 {user}
 events {{ worker_connections 256; }}
 http {{
-  access_log {work}/access.log;
+  log_format connections '$connection $status $http_range';
+  log_format sent '$request_uri $bytes_sent';
+  access_log {log} connections;
   client_body_temp_path {work}/body;
   proxy_temp_path {work}/proxy;
   fastcgi_temp_path {work}/fastcgi;
@@ -32,17 +34,23 @@ http {{
     listen 127.0.0.1:{port};
     root {directory};
     {rate}
+    {more}
   }}
 }}
 """
 
 
 @contextmanager
-def serve(directory: str | os.PathLike[str], *, rate_limit: str | None = None) -> Iterator[str]:
+def serve(
+    directory: str | os.PathLike[str], *, rate_limit: str | None = None, log: str | os.PathLike[str] | None = None,
+    more: str = "",
+) -> Iterator[str]:
     """Serves the files below `directory`; gives the base URL, which ends in a slash.
 
-    `rate_limit` is nginx's `limit_rate`: the most per second and connection, such as "500k". Raises RuntimeError, with
-    what nginx said, when it does not start. Needs the Debian package nginx-light; works for root and for others.
+    `rate_limit` is nginx's `limit_rate`: the most per second and connection, such as "500k". `log` is a file that gets
+    a line for each request: the number of the connection, the status, the range. `more` are further directives, which
+    may name the log format `sent`: path, and bytes of the answer with its head. Raises RuntimeError, with what nginx
+    said, when it does not start. Needs the Debian package nginx-light; works for root and for others.
     """
     program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
@@ -58,6 +66,8 @@ def serve(directory: str | os.PathLike[str], *, rate_limit: str | None = None) -
                     directory=os.path.abspath(directory),
                     # Else workers of root become nobody, who can't read a private directory.
                     user="user root;" if os.geteuid() == 0 else "",
+                    log=os.path.abspath(log) if log is not None else f"{work}/access.log",
+                    more=more,
                     rate=f"limit_rate {rate_limit};" if rate_limit else "",
                 )
             )

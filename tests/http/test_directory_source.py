@@ -36,6 +36,10 @@ def test_a_range_is_streamed_exactly(source: DirectorySource) -> None:
     assert list(source.stream("blobs/x", 100, 0)) == []
 
 
+def test_only_the_directory_itself_could_deliver_other_bytes(source: DirectorySource) -> None:
+    assert not source.blame("blobs/x", 100)
+
+
 def test_a_file_longer_than_signed_is_refused(source: DirectorySource) -> None:
     assert _code(source.read, "blobs/x", len(DATA) - 1) == "too-long"
 

@@ -25,7 +25,8 @@ from tests.http.server import (
 )
 from updated.core.errors import UpdatedError
 from updated.directory import DirectorySource
-from updated.http import HttpSettings, HttpSource, open_source
+from updated.http import MAX_PAUSE, HttpSettings, HttpSource, open_source
+from updated.throttle import BURST_SECONDS
 
 DATA = bytes(range(256)) * 40
 ONCE = HttpSettings(retries=0)
@@ -114,6 +115,48 @@ def test_it_is_tried_again_ever_later_and_not_for_ever(opened: Opener, fake_time
     assert fake_time.pauses == [1, 2, 4, 8, 16, 30, 30]
 
 
+@pytest.mark.parametrize(
+    ("number", "asked", "pause"),
+    [
+        (503, "7", 8), (429, "7", 8), (503, "0", 1), (429, "3600", MAX_PAUSE), (503, "9" * 18, MAX_PAUSE),
+        (503, "9" * 4000, 1), (500, "7", 1), (503, "Wed, 21 Oct 2037 07:28:00 GMT", 1), (503, "-5", 1), (503, "٣", 1),
+    ],
+)
+def test_a_server_that_asks_for_a_pause_gets_it_within_bounds(
+    opened: Opener, fake_time: FakeTime, number: int, asked: str, pause: float
+) -> None:
+    with ScriptedServer(body(b"", number, Retry_After=asked.encode().decode("latin-1")), body(DATA)) as server:
+        source = opened(server.url)
+        assert source.read("x", len(DATA)) == DATA
+        source.close()
+    assert fake_time.pauses == [pause]
+
+
+def test_what_was_asked_for_does_not_shorten_the_pauses_after_it(opened: Opener, fake_time: FakeTime) -> None:
+    with ScriptedServer(body(b"", 503, Retry_After=5), status(503), body(DATA)) as server:
+        source = opened(server.url)
+        source.read("x", len(DATA))
+        source.close()
+    assert fake_time.pauses == [6, 2]
+
+
+def test_nothing_is_tried_again_against_the_word_of_its_owner(opened: Opener, fake_time: FakeTime) -> None:
+    asked: list[str] = []
+
+    def may_retry(name: str) -> bool:
+        asked.append(name)
+        return len(asked) < 3
+
+    with ScriptedServer(status(503)) as server:
+        source = opened(server.url, HttpSettings(retries=9), may_retry)
+        with pytest.raises(UpdatedError):
+            source.read("x", 10)
+        source.close()
+    assert asked == ["x", "x", "x"]
+    assert len(server.requests) == 3
+    assert fake_time.pauses == [1, 2]
+
+
 def test_pauses_differ_between_nodes() -> None:
     pauses: list[float] = []
     with ScriptedServer(status(500)) as server:
@@ -162,6 +205,33 @@ def test_only_waiting_counts_against_the_rate(opened: Opener, fake_time: FakeTim
             fake_time.now += 1000
         source.close()
     assert got == DATA
+
+
+def test_a_connection_that_drips_is_broken_and_the_stream_goes_on_at_another(
+    opened: Opener, fake_time: FakeTime
+) -> None:
+    fake_time.step = 1.0
+    data, server = _stream(opened, 0, len(DATA), drip(DATA[:200], 0.002, ETag='"v1"'), ranged(DATA))
+    assert data == DATA
+    first = int(server.requests[1].headers["Range"].removeprefix("bytes=").partition("-")[0])
+    assert 0 < first <= 30
+
+
+def test_a_limit_of_bandwidth_holds_for_all_that_comes(opened: Opener, fake_time: FakeTime) -> None:
+    with ScriptedServer(ranged(DATA)) as server:
+        source = opened(server.url, HttpSettings(bandwidth_limit=1024))
+        source.read("x", len(DATA))
+        list(source.stream("x", 0, len(DATA)))
+        source.close()
+    assert fake_time.now == pytest.approx(2 * len(DATA) / 1024 - BURST_SECONDS)
+
+
+def test_pauses_of_the_limit_are_no_fault_of_the_server(opened: Opener) -> None:
+    settings = HttpSettings(bandwidth_limit=1024, lowest_rate=2**30, window_seconds=0.01, retries=0)
+    with ScriptedServer(ranged(DATA)) as server:
+        source = opened(server.url, settings)
+        assert b"".join(source.stream("x", 0, len(DATA))) == DATA
+        source.close()
 
 
 def test_a_server_that_falls_silent_is_too_slow(opened: Opener) -> None:
@@ -350,9 +420,33 @@ def test_a_server_error_in_the_middle_is_passed_over(opened: Opener) -> None:
     assert data == DATA[:1000]
 
 
-def test_a_server_without_ranges_is_read_from_its_beginning(opened: Opener) -> None:
-    data, _ = _stream(opened, 3000, 1000, body(DATA))
-    assert data == DATA[3000:4000]
+def test_a_server_without_ranges_is_told_at_its_first_answer(opened: Opener, fake_time: FakeTime) -> None:
+    with ScriptedServer(status(503), body(DATA)) as server:
+        source = opened(server.url)
+        with pytest.raises(UpdatedError) as refused:
+            next(iter(source.stream("x", 3000, 1000)))
+        source.close()
+    assert refused.value.code == "no-ranges"
+    assert "bytes 3000-3999" in refused.value.cause
+    assert fake_time.pauses == [1]
+
+
+def test_the_beginning_of_a_file_needs_no_ranges(opened: Opener) -> None:
+    data, _ = _stream(opened, 0, 4000, body(DATA))
+    assert data == DATA[:4000]
+
+
+def test_a_stream_from_the_beginning_goes_on_by_skipping(opened: Opener, fake_time: FakeTime) -> None:
+    breaks = [truncated(DATA[:end], len(DATA)) for end in (4000, 3000, 9000)]
+    data, server = _stream(opened, 0, len(DATA), *breaks, body(DATA))
+    assert data == DATA
+    assert len(server.requests) == 4
+    assert len(fake_time.pauses) == 3
+
+
+def test_ranges_that_end_in_the_middle_of_a_stream_are_replaced_by_skipping(opened: Opener) -> None:
+    data, _ = _stream(opened, 100, 5000, ranged(DATA, stop_after=700), body(DATA))
+    assert data == DATA[100:5100]
 
 
 def test_a_resumption_that_begins_at_zero_is_not_appended(opened: Opener) -> None:
@@ -425,7 +519,7 @@ def test_a_server_without_ranges_that_breaks_before_the_place_is_given_up(opened
     with ScriptedServer(truncated(DATA[:5000], len(DATA))) as server:
         source = opened(server.url, settings)
         with pytest.raises(UpdatedError) as refused:
-            list(source.stream("x", 6000, 100))
+            list(source.stream("x", 0, 6000))
         source.close()
     assert refused.value.code == "truncated"
     assert len(server.requests) == 3
@@ -448,6 +542,10 @@ def test_a_stream_that_is_left_closes_its_connection(opened: Opener) -> None:
         pieces.close()  # type: ignore[attr-defined]
         assert source.read("x", len(DATA) * 100) == DATA * 100
         source.close()
+
+
+def test_only_the_server_itself_could_deliver_other_bytes(opened: Opener) -> None:
+    assert not opened("http://127.0.0.1:1/").blame("x")
 
 
 # addresses

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from tests.fakes.nginx import serve
 from tests.fakes.repository import RepositorySimulator
 from tests.http.conftest import Opener
 from updated.core.errors import UpdatedError
+from updated.http import HttpSettings, HttpSource
+from updated.mirrors import MAX_FAILURES, MirroredSource
 from updated.trust import Clock, Trust
 
 NOW = 1_800_000_000
@@ -35,6 +40,66 @@ def test_nginx_serves_ranges_and_resumption(tmp_path: Path, opened: Opener) -> N
             source.read("blobs/y", 10)
         assert refused.value.code == "not-found"
         source.close()
+
+
+def _in_four_threads(source: HttpSource, data: bytes, length: int) -> list[bytes]:
+    """`data` in ranges of `length` bytes, each of them streamed by one of four threads."""
+    with ThreadPoolExecutor(4) as pool:
+        ranges = ((start, min(length, len(data) - start)) for start in range(0, len(data), length))
+        return list(pool.map(lambda part: b"".join(source.stream("x", *part)), ranges))
+
+
+def test_four_threads_fetch_many_ranges_over_no_more_than_four_connections(tmp_path: Path, opened: Opener) -> None:
+    data = os.urandom(3_000_000)
+    (tmp_path / "x").write_bytes(data)
+    with serve(tmp_path, log=tmp_path / "log") as url:
+        source = opened(url)
+        assert b"".join(_in_four_threads(source, data, 10_007)) == data
+        assert b"".join(_in_four_threads(source, data, 200_003)) == data
+        source.close()
+    answers = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    ranges = [(number, status) for number, status, asked in answers if asked != "-"]
+    assert len(ranges) == 300 + 15
+    assert {status for _, status in ranges} == {"206"}
+    assert len({number for number, _ in ranges}) <= 4
+
+
+def test_nginx_without_ranges_is_told_at_once(tmp_path: Path, opened: Opener) -> None:
+    data = os.urandom(300_000)
+    (tmp_path / "x").write_bytes(data)
+    with serve(tmp_path, more="max_ranges 0;") as url:
+        source = opened(url)
+        with pytest.raises(UpdatedError) as refused:
+            next(iter(source.stream("x", 1, 10)))
+        assert refused.value.code == "no-ranges"
+        assert b"".join(source.stream("x", 0, len(data))) == data
+        source.close()
+
+
+def test_a_limit_of_bandwidth_holds_for_all_threads_together(tmp_path: Path, opened: Opener) -> None:
+    data = os.urandom(400_000)
+    (tmp_path / "x").write_bytes(data)
+    with serve(tmp_path) as url:
+        source = HttpSource(url, HttpSettings(bandwidth_limit=500_000))
+        begun = time.monotonic()
+        assert b"".join(_in_four_threads(source, data, 30_000)) == data
+        source.close()
+    assert time.monotonic() - begun >= 0.65
+
+
+def test_a_mirror_takes_over_where_a_server_stops(tmp_path: Path, opened: Opener) -> None:
+    data = os.urandom(3_000_000)
+    (tmp_path / "x").write_bytes(data)
+    with ExitStack() as first, serve(tmp_path, log=tmp_path / "log") as second:
+        url = first.enter_context(serve(tmp_path, rate_limit="500k"))
+        patient = HttpSettings(retries=MAX_FAILURES - 1)
+        source = MirroredSource([partial(opened, each, patient) for each in (url, second)])
+        pieces = source.stream("x", 0, len(data))
+        begun = next(pieces)
+        first.close()
+        assert begun + b"".join(pieces) == data
+    (asked,) = [line.split()[2] for line in (tmp_path / "log").read_text().splitlines() if "bytes" in line]
+    assert int(asked.removeprefix("bytes=").partition("-")[0]) >= len(begun)
 
 
 def test_nginx_agrees_about_if_range(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tests.packaging.shipped import PACKAGING, as_root, open_folder, run
 KEYS = {
     "repository": {
         "url",
+        "mirrors",
         "root_of_trust",
         "channel",
         "ca_bundle",
@@ -22,7 +23,7 @@ KEYS = {
     "boot": {"backend", "grubenv", "tries"},
     "identity": {"compatible"},
     "updates": {"enabled", "interval_seconds", "reboot", "reboot_command"},
-    "fetch": {"user"},
+    "fetch": {"user", "connections", "bandwidth_limit"},
     "metrics": {"listen"},
     "log": {"level"},
 }
@@ -38,6 +39,8 @@ DEFAULTS = {
     ("updates", "reboot"): "auto",
     ("updates", "reboot_command"): ["systemctl", "reboot"],
     ("fetch", "user"): "updated-fetch",
+    ("fetch", "connections"): 4,
+    ("fetch", "bandwidth_limit"): 0,
     ("metrics", "listen"): "127.0.0.1:9836",
     ("log", "level"): "info",
 }
