@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bootctl import durable
 from bootctl.settings import ConfigError, below
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("updated")
 
 BUS_RETRY_SECONDS = 30.0
+# How late a change by hand may be noticed while nothing goes on.
+REST_SECONDS = 30.0
+AT_REST = (Phase.IDLE, Phase.WAITING, Phase.STAGED, Phase.FALLEN_BACK, Phase.FAILED)
 # Exit statuses; packaging/doc documents them.
 DONE, FAILED, USAGE, WAITING = 0, 1, 2, 4
 
@@ -135,7 +138,13 @@ async def _serve(settings: Settings) -> int:
         loop.add_signal_handler(number, stopping.set)
     engine = Engine(settings)
     metrics = Metrics()
-    bus = Bus(engine.request)
+    asked = asyncio.Event()
+
+    def request(kind: type[events.Event], **fields: Any) -> UpdatedError | None:
+        asked.set()
+        return engine.request(kind, **fields)
+
+    bus = Bus(request)
     engine.listeners += [metrics, bus]
     stop_metrics = serve(metrics, settings.metrics_listen)
     loop.add_signal_handler(signal.SIGHUP, _reload, engine)
@@ -145,7 +154,7 @@ async def _serve(settings: Settings) -> int:
     tasks = [
         asyncio.create_task(engine.run(), name="engine"),
         asyncio.create_task(_keep_bus(bus, engine, connected=connected), name="bus"),
-        asyncio.create_task(_keep_time(engine), name="time"),
+        asyncio.create_task(_keep_time(engine, asked), name="time"),
         asyncio.create_task(stopping.wait(), name="signal"),
     ]
     try:
@@ -162,12 +171,25 @@ async def _serve(settings: Settings) -> int:
     return DONE
 
 
-async def _keep_time(engine: Engine) -> None:
-    interval = min(TICK_SECONDS, watchdog_seconds() or TICK_SECONDS, max(engine.settings.policy.interval / 4, 0.2))
+async def _keep_time(engine: Engine, asked: asyncio.Event) -> None:
+    """Ticks as rarely as it may, and at once after a person's word: much of that is acted upon at the next tick."""
     while True:
+        asked.clear()
         engine.tick()
         notify(f"WATCHDOG=1\nSTATUS={summary(engine.state, engine.settings.policy)}")
-        await asyncio.sleep(interval)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), _tick_seconds(engine))
+
+
+def _tick_seconds(engine: Engine) -> float:
+    """How long the engine may go without a tick, in seconds."""
+    most = max(engine.settings.policy.interval / 4, 0.2)
+    manager = watchdog_seconds()
+    if manager is not None:
+        most = min(most, manager)
+    if engine.state.phase not in AT_REST:
+        return min(most, TICK_SECONDS)
+    return min(most, REST_SECONDS, max(engine.state.next_check - engine.now(), TICK_SECONDS))
 
 
 async def _connected(bus: Bus, engine: Engine) -> bool:

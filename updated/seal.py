@@ -27,6 +27,7 @@ def seal(task: Task) -> Mapping[str, Any]:
         trust.raise_release_floor(task.running)
     trust.refresh()
     release = check_target(trust, task, task.target)
+    trust.forget_other_targets()
     for name, component in release.components.items():
         found = digest(task.regions[name], component.size, ProgressReport(name))
         if found != component.sha256:

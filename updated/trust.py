@@ -1,7 +1,8 @@
 """What this node trusts: one cycle of the TUF client workflow (specification 1.0.33, section 5) by python-tuf.
 
 Added to the library here: bytes come from a `Source`; time never runs backwards; floors outlive a damaged cache; the
-cache is synced; every fault is an `UpdatedError`; and what was verified can be exported for another process.
+cache is synced; targets are cached as well; a caller may let a newer root wait for a day while nothing is new; every
+fault is an `UpdatedError`; and what was verified can be exported for another process.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from bootctl import durable
 from updated import record
-from updated.core.document import format_time, parsed
+from updated.core.document import Misfit, format_time, parsed
 from updated.core.errors import UpdatedError
 from updated.core.floors import TOP_ROLES, Floors, rolled_back
 from updated.core.version import Version
-from updated.directory import checked_name
+from updated.directory import DirectorySource, checked_name
 from updated.ports import Source
 
 CONFIG = UpdaterConfig(
@@ -46,10 +47,13 @@ CONFIG = UpdaterConfig(
     snapshot_max_length=2_000_000,
     targets_max_length=5_000_000,
 )
+ROOT_PROBE_SECONDS = 24 * 3600
 _ROOT_NAME = re.compile(r"metadata/\d+\.root\.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LIBRARY_TEMPORARY = re.compile(r"tmp[a-z0-9_]{8}")
 _LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+_TIMESTAMP_NAME = "metadata/timestamp.json"
+_PROBE_SCHEMA = 1
 _MEND_PUBLISHER = "Check that this is the right repository; the publisher must mend it."
 
 
@@ -75,8 +79,11 @@ class Trust:
     def __init__(self, source: Source, store: str, root_of_trust: bytes, clock: Clock) -> None:
         self._source = source
         self._store = store
+        self._root_of_trust = root_of_trust
         self._clock = clock
+        self._cached_targets = DirectorySource(os.path.join(store, "targets"))
         self._obtained: dict[str, bytes] = {}
+        self._used: set[str] = set()
         self._ready = False
         self.notes: list[str] = []
         self._fetcher = _Fetcher(source)
@@ -86,15 +93,14 @@ class Trust:
             for name in os.listdir(store):
                 if _LIBRARY_TEMPORARY.fullmatch(name):
                     durable.remove(os.path.join(store, name))
-            self._floors = self._read_floors(root_of_trust)
+            self._floors = self._read_floors()
             self.reference_time, self._time_source = max(
                 (min(int(clock.system), _LATEST), "the system clock"),
                 (clock.built, "the build time of this system"),
                 (self._floors.time, "the last trusted time"),
                 key=lambda candidate: candidate[0],
             )
-            forget = functools.partial(_forget_rotated, store, self._floors)
-            self._client = _Client(store, self._fetcher, root_of_trust, self.reference_time, forget)
+            self._client = self._new_client()
             self._first_root: int = self._client.trusted.root.version
             undo.pop_all()
 
@@ -120,29 +126,27 @@ class Trust:
         if self._floors.release is None or Version(version) > Version(self._floors.release):
             self._write_floors(replace(self._floors, release=version))
 
-    def refresh(self) -> None:
+    def refresh(self, *, root_once_a_day: bool = False) -> None:
         """Brings the top-level metadata up to date, once; what was verified is durable when this returns.
+
+        `root_once_a_day`: a newer root is not asked for while the timestamp is the trusted one, byte for byte, and one
+        was asked for less than `ROOT_PROBE_SECONDS` before. That cycle reads one file of the source.
 
         Raises `UpdatedError`: "metadata-expired", "metadata-rolled-back", "metadata-invalid", "disk-full",
         "disk-error", and what `Source.read` raises.
         """
         if self._ready:
             return
-        with self._explained():
-            self._client.refresh()
-        trusted = self._client.trusted
-        if not trusted.root.consistent_snapshot:
-            raise _invalid("the root metadata", "does not ask for consistent snapshots")
-        delegations = trusted.targets.delegations
-        floors = self._floors.recovered(_keys(trusted.root)).raised(
-            self.versions(),
-            delegated=set(delegations.roles or ()) if delegations else set(),
-            keys=_keys(trusted.root),
-            time=self.reference_time,
-        )
+        floors = self._repeated() if root_once_a_day else None
+        if floors is None:
+            with self._explained():
+                self._client.refresh()
+            floors = self._raised_floors()
         with self._storage():
             _sync(self._store)
         self._write_floors(floors)
+        if root_once_a_day and self._fetcher.has_newest_root:
+            record.write(self._probe_path(), {"schema": _PROBE_SCHEMA, "probed": format_time(self.reference_time)})
         self._ready = True
 
     def target(self, path: str, most: int) -> bytes:
@@ -159,16 +163,20 @@ class Trust:
             raise UpdatedError("no-such-target", what, "is not in the signed metadata", _MEND_PUBLISHER)
         if info.length > most:
             raise _invalid(what, f"is listed with {info.length} bytes, and at most {most} are accepted")
-        name = _target_name(info)
-        data = self._source.read(name, info.length)
-        try:
-            info.verify_length_and_hashes(data)
-        except LengthOrHashMismatchError as error:
-            raise UpdatedError(
-                "wrong-digest", what, f"differs from what was signed: {error}", _MEND_PUBLISHER
-            ) from None
-        self._obtained[name] = data
-        return data
+        name, digest = _target_name(info), info.hashes["sha256"]
+        self._used.add(digest)
+        if name not in self._obtained:
+            data = self._cached_target(info, digest)
+            self._obtained[name] = self._fetched_target(info, name, digest) if data is None else data
+        return self._obtained[name]
+
+    def forget_other_targets(self) -> None:
+        """Removes the cached targets that this cycle did not ask for."""
+        folder = os.path.join(self._store, "targets")
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                if name not in self._used:
+                    durable.remove(os.path.join(folder, name))
 
     def versions(self) -> dict[str, int]:
         """The version of each role's metadata, as the trusted snapshot lists them. After `refresh`."""
@@ -204,7 +212,85 @@ class Trust:
     def _loaded(self) -> set[str]:
         return {role for role in {*TOP_ROLES, *self.versions()} if role in self._client.trusted}
 
-    def _read_floors(self, root_of_trust: bytes) -> Floors:
+    def _new_client(self) -> _Client:
+        forget = functools.partial(_forget_rotated, self._store, self._floors)
+        return _Client(self._store, self._fetcher, self._root_of_trust, self.reference_time, forget)
+
+    def _raised_floors(self) -> Floors:
+        """The floors after the metadata that the client trusts now. Raises `UpdatedError` when it is below them."""
+        trusted = self._client.trusted
+        if not trusted.root.consistent_snapshot:
+            raise _invalid("the root metadata", "does not ask for consistent snapshots")
+        delegations = trusted.targets.delegations
+        return self._floors.recovered(_keys(trusted.root)).raised(
+            self.versions(),
+            delegated=set(delegations.roles or ()) if delegations else set(),
+            keys=_keys(trusted.root),
+            time=self.reference_time,
+        )
+
+    def _repeated(self) -> Floors | None:
+        """The floors of a cycle over the cache alone; None when not all of it is as it was: then nothing of it counts.
+
+        Raises what `Source.read` raises for the timestamp, without which no cycle succeeds.
+        """
+        if not self._root_is_recent():
+            return None
+        latest = self._source.read(_TIMESTAMP_NAME, CONFIG.timestamp_max_length)
+        with self._storage():
+            if not _holds(os.path.join(self._store, "timestamp.json"), latest):
+                return None
+            try:
+                with self._fetcher.repeating(latest):
+                    self._client.root_loaded = self._require_known_root
+                    self._client.refresh()
+                    return self._raised_floors()
+            except Exception:
+                # Whatever is wrong, the ordinary cycle that follows mends it or says it.
+                self._client = self._new_client()
+                return None
+
+    def _root_is_recent(self) -> bool:
+        """Whether a newer root was asked for within a day, as far as clock and records can be relied upon."""
+        if self.notes or self._clock.system < self.reference_time:
+            return False
+        try:
+            document = record.read(self._probe_path())
+            if document is None or document.number("schema") != _PROBE_SCHEMA:
+                return False
+            probed = document.time("probed")
+            document.done()
+        except (UpdatedError, Misfit):
+            return False
+        return 0 <= self.reference_time - probed < ROOT_PROBE_SECONDS
+
+    def _require_known_root(self, root: Root) -> None:
+        if root.version != self._floors.versions.get("root"):
+            raise _invalid("the cached root metadata", "is not the newest that was trusted")
+
+    def _cached_target(self, info: TargetFile, digest: str) -> bytes | None:
+        try:
+            data = self._cached_targets.read(digest, info.length)
+            info.verify_length_and_hashes(data)
+        except (UpdatedError, LengthOrHashMismatchError):
+            return None
+        return data
+
+    def _fetched_target(self, info: TargetFile, name: str, digest: str) -> bytes:
+        data = self._source.read(name, info.length)
+        try:
+            info.verify_length_and_hashes(data)
+        except LengthOrHashMismatchError as error:
+            raise UpdatedError(
+                "wrong-digest", f"the target {info.path}", f"differs from what was signed: {error}", _MEND_PUBLISHER
+            ) from None
+        folder = os.path.join(self._store, "targets")
+        with contextlib.suppress(OSError):  # it is only kept to spare a download
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            durable.write_file(os.path.join(folder, digest), data, mode=0o600)
+        return data
+
+    def _read_floors(self) -> Floors:
         path = self._floors_path()
         what = f"the record of trusted versions {path}"
         try:
@@ -219,7 +305,7 @@ class Trust:
                 raise
             record.set_aside(path)
             fault = f"is damaged ({error.cause}) and was set aside"
-        floors = _cached_floors(self._store, root_of_trust)
+        floors = _cached_floors(self._store, self._root_of_trust)
         rebuilt = (
             "the versions were taken from the cached metadata, which is whole"
             if floors.versions
@@ -236,6 +322,10 @@ class Trust:
 
     def _floors_path(self) -> str:
         return os.path.join(self._store, "floors")
+
+    def _probe_path(self) -> str:
+        # Apart from the floors: a program that doesn't know this record must still be able to read those.
+        return os.path.join(self._store, "root-probe")
 
     @contextmanager
     def _storage(self, what: str | None = None) -> Iterator[None]:
@@ -287,30 +377,58 @@ class Trust:
 
 
 class _Fetcher(FetcherInterface):
-    """Gives the library the metadata of a `Source`; remembers the last file for messages."""
+    """Gives the library the metadata of a `Source`; remembers the last file for messages.
+
+    `has_newest_root`: the source has said that it has no newer root than the one that is trusted.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._timestamp: bytes | None = None
+        self.has_newest_root = False
         self.name = "metadata"
         self.data = b""
+
+    @contextmanager
+    def repeating(self, timestamp: bytes) -> Iterator[None]:
+        """Asks the source for nothing in this block: no root is newer, and the timestamp is the given one.
+
+        Anything else raises `UpdatedError` ("not-found").
+        """
+        self._timestamp = timestamp
+        try:
+            yield
+        finally:
+            self._timestamp = None
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         self.name, self.data = unquote(url), b""
         try:
-            self.data = self._source.read(self.name, max_length)
+            self.data = self._read(max_length)
         except UpdatedError as error:
             if error.code == "not-found" and _ROOT_NAME.fullmatch(self.name):
+                self.has_newest_root = self._timestamp is None
                 # This is how the library learns that it has the newest root.
                 raise DownloadHTTPError(str(error), 404) from None
             raise
         return self.data
+
+    def _read(self, most: int) -> bytes:
+        if self._timestamp is None:
+            return self._source.read(self.name, most)
+        if self.name == _TIMESTAMP_NAME:
+            return self._timestamp
+        raise UpdatedError("not-found", self.name, "is not in the cache", _MEND_PUBLISHER)
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         return iter((self.download_bytes(url, CONFIG.targets_max_length),))
 
 
 class _Client(Updater):
-    """The library's client, and the only place that touches what is private in it."""
+    """The library's client, and the only place that touches what is private in it.
+
+    `root_loaded` is called with the newest root, before the timestamp is loaded.
+    """
 
     def __init__(
         self,
@@ -318,7 +436,7 @@ class _Client(Updater):
         fetcher: FetcherInterface,
         root_of_trust: bytes,
         reference_time: int,
-        before_timestamp: Callable[[Root], None],
+        root_loaded: Callable[[Root], None],
     ) -> None:
         try:
             super().__init__(store, "metadata/", fetcher=fetcher, config=CONFIG, bootstrap=root_of_trust)
@@ -332,11 +450,11 @@ class _Client(Updater):
         self.trusted = self._trusted_set
         # The library takes the system clock here and has no parameter for another.
         self.trusted.reference_time = datetime.fromtimestamp(reference_time, UTC)
-        self._before_timestamp = before_timestamp
+        self.root_loaded = root_loaded
 
     def _load_root(self) -> None:
         super()._load_root()
-        self._before_timestamp(self.trusted.root)
+        self.root_loaded(self.trusted.root)
 
 
 def _target_name(info: TargetFile) -> str:
@@ -404,6 +522,15 @@ def _forget_rotated(store: str, floors: Floors, root: Root) -> None:
     if floors.rotated(_keys(root)) & {"timestamp", "snapshot"}:
         for role in ("timestamp", "snapshot"):
             durable.remove(os.path.join(store, f"{role}.json"))
+
+
+def _holds(path: str, data: bytes) -> bool:
+    """Whether there is a file `path` with exactly this content."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(data) + 1) == data
+    except FileNotFoundError:
+        return False
 
 
 def _sync(store: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -206,21 +205,18 @@ def test_a_node_recovers_by_itself_when_the_repository_is_well_again(world: Worl
             assert trust.target(STABLE, 100) == b"stable, first"
 
 
-class _Failing:
+class _Failing(DirectorySource):
     """A source that fails for one name."""
 
     def __init__(self, directory: str, name: str, error: UpdatedError) -> None:
-        self._inner = DirectorySource(directory)
+        super().__init__(directory)
         self._name = name
         self._error = error
 
     def read(self, name: str, most: int) -> bytes:
         if name == self._name:
             raise self._error
-        return self._inner.read(name, most)
-
-    def stream(self, name: str, start: int, length: int) -> Iterator[bytes]:
-        return self._inner.stream(name, start, length)
+        return super().read(name, most)
 
 
 @pytest.mark.parametrize(

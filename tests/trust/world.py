@@ -35,10 +35,11 @@ class World:
         built: int = NOW - DAY,
         source: Source | None = None,
         store: str = "store",
+        root_once_a_day: bool = False,
     ) -> Iterator[Trust]:
         """A refreshed cycle."""
         with self.unrefreshed(system=system, built=built, source=source, store=store) as trust:
-            trust.refresh()
+            trust.refresh(root_once_a_day=root_once_a_day)
             yield trust
 
     def unrefreshed(
