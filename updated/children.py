@@ -142,7 +142,7 @@ def _message(line: bytes) -> Message | None:
         message = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if isinstance(message, dict) and message.get("type") in ("progress", "result", "error"):
+    if isinstance(message, dict) and message.get("type") in ("progress", "plan", "result", "error"):
         return message
     return None
 

@@ -24,7 +24,7 @@ from updated import record
 from updated.children import Children, Message, account
 from updated.config import Settings
 from updated.core import effects, events
-from updated.core.answer import check_answer, install_answer, peak_memory, progress_answer
+from updated.core.answer import check_answer, install_answer, peak_memory, plan_answer, progress_answer
 from updated.core.decision import Decision
 from updated.core.document import dump
 from updated.core.effects import Effect
@@ -85,7 +85,7 @@ class Engine:
         self._generation = 0
         self._progress: Progress | None = None
         self._rate_from: tuple[float, int] = (0.0, 0)
-        self._report: dict[str, Any] = {"notes": (), "expiries": {}, "last_install": {}}
+        self._report: dict[str, Any] = {"notes": (), "expiries": {}, "last_install": {}, "plan": ""}
         self._storage: UpdatedError | None = None
         self._unsaved: Event | None = None
         self._written: tuple[float, bytes] = (0.0, b"")
@@ -136,7 +136,7 @@ class Engine:
             self.state, self._storage = decision.state, None
             self._log_summary()
             if decision.state.phase not in (Phase.FETCHING, Phase.SEALING):
-                self._progress = None
+                self._progress, self._report["plan"] = None, ""
         if isinstance(event, OUTCOMES):
             self._unsaved = None
         if any(isinstance(effect, effects.Stop) for effect in decision.effects):
@@ -298,7 +298,8 @@ class Engine:
     ) -> Task:
         settings, state = self.settings, self.state
         connection = Connection(
-            settings.url, settings.ca_bundle, settings.client_certificate, settings.proxy, settings.lowest_rate
+            settings.url, settings.ca_bundle, settings.client_certificate, settings.proxy, settings.lowest_rate,
+            settings.mirrors, settings.connections, settings.bandwidth_limit,
         )
         return Task(
             store=os.path.join(store, "store"),
@@ -352,6 +353,10 @@ class Engine:
             raise _reboot_failed(command, f"ended with status {process.returncode} ({text})")
 
     def _on_progress(self, message: Message) -> None:
+        if message["type"] == "plan":
+            component, self._report["plan"] = plan_answer(message)
+            log.info("%s: %s", component, self._report["plan"])
+            return
         step, component, done, total = progress_answer(message)
         now = time.monotonic()
         last = self._progress
@@ -389,7 +394,7 @@ class Engine:
         """The status document."""
         report = Report(
             progress=self._progress, expiries=self._report["expiries"], last_install=self._report["last_install"],
-            notes=self._report["notes"], health=read_health(self.settings), pid=os.getpid(),
+            plan=self._report["plan"], notes=self._report["notes"], health=read_health(self.settings), pid=os.getpid(),
             pid_start=process_start(os.getpid()),
         )
         state = self.state if self.fault is None else self.state.with_changes(error=self.fault)

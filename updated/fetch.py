@@ -14,29 +14,34 @@ from typing import Any
 
 from updated.core.errors import UpdatedError
 from updated.core.release import MAX_MANIFEST_LENGTH, Component, Release, release_target
-from updated.http import HttpSettings, open_source
+from updated.http import HttpSettings
 from updated.indexes import Indexes
-from updated.install import install
+from updated.install import Line, Local, install
+from updated.measured import MeasuredSource
+from updated.mirrors import open_mirrors
+from updated.patches import read_patch
 from updated.ports import Source
-from updated.region import Region
 from updated.seed import Seed
-from updated.task import ProgressReport, Task, run
+from updated.stored import StoredIndex
+from updated.task import PlanReport, ProgressReport, Task, run
 from updated.trust import Clock, Trust
 from updated.verified import check_target, choose_release, read_release, withdrawn
 
 
 def check(task: Task) -> Mapping[str, Any]:
     """Refreshes the metadata, and says what the channel has for this node."""
-    trust, _ = _begin(task)
+    trust, _ = _begin(task, root_once_a_day=True)
     choice = choose_release(trust, task)
     offer = None
     if choice.entry is not None:
         release = read_release(trust, choice.entry, task)
         size = sum(component.blob.length for component in release.components.values())
         offer = {"version": release.version.text, "manifest": choice.entry.manifest, "size": size}
+    gone = withdrawn(trust, task)
+    trust.forget_other_targets()
     return {
         "offer": offer,
-        "withdrawn": withdrawn(trust, task),
+        "withdrawn": gone,
         "reasons": [dataclasses.asdict(reason) for reason in choice.reasons],
         "expiries": trust.expiries(),
         "notes": list(trust.notes),
@@ -51,19 +56,29 @@ def fetch(task: Task) -> Mapping[str, Any]:
     release = check_target(trust, task, task.target)
     os.makedirs(task.export, exist_ok=True)
     trust.export(task.export)
-    indexes = Indexes(source, os.path.join(os.path.dirname(task.store), "indexes"))
+    line = MeasuredSource(source)
+    connections = task.connection.connections if task.connection is not None else 1
+    indexes = Indexes(line, os.path.join(os.path.dirname(task.store), "indexes"), connections)
     running = _running_release(trust, task)
     installed: dict[str, Any] = {}
     for name, component in release.components.items():
-        index = indexes.read(component)
-        seed = None
-        if running is not None and name in running.components and name in task.seeds:
-            seed = _seed(indexes, running.components[name], task.seeds[name])
-        blob = f"blobs/{component.blob.sha256}"
-        done = install(source, blob, index, task.regions[name], ProgressReport(name), seed)
-        installed[name] = dataclasses.asdict(done)
+        before = indexes.downloaded
+        here = running.components.get(name) if running is not None and name in task.seeds else None
+        old = _read(indexes, here) if here is not None else None
+        index = indexes.read(component, here)
+        local = None
+        if here is not None and old is not None:
+            region = task.seeds[name]
+            patch = read_patch(line, component, here, region, index.root.chunk_count)
+            local = Local(task.running, Seed(old, region), patch)
+        spent = indexes.downloaded - before
+        done = install(
+            line, f"blobs/{component.blob.sha256}", index, task.regions[name],
+            Line(connections, line.latency, line.rate, spent), ProgressReport(name), PlanReport(name), local,
+        )  # fmt: skip
+        installed[name] = {**dataclasses.asdict(done), "index": spent, "downloaded": spent + done.blob + done.patch}
     wanted = [release] if running is None else [release, running]
-    indexes.keep({part.index.sha256 for each in wanted for part in each.components.values()})
+    indexes.keep([part for each in wanted for part in each.components.values()])
     return {"installed": installed}
 
 
@@ -75,30 +90,32 @@ def _running_release(trust: Trust, task: Task) -> Release | None:
         return None
 
 
-def _seed(indexes: Indexes, component: Component, region: Region) -> Seed | None:
+def _read(indexes: Indexes, component: Component) -> StoredIndex | None:
     try:
-        return Seed(indexes.read(component), region)
+        return indexes.read(component)
     except UpdatedError:
         return None  # without it the update costs more bytes, and is not hindered
 
 
-def _begin(task: Task) -> tuple[Trust, Source]:
+def _begin(task: Task, *, root_once_a_day: bool = False) -> tuple[Trust, Source]:
     if task.connection is None:
         raise UpdatedError("internal", "the task", "names no repository", "Report it.")
     connection = task.connection
-    source = open_source(
-        connection.url,
+    source = open_mirrors(
+        (connection.url, *connection.mirrors),
         HttpSettings(
             lowest_rate=connection.lowest_rate,
             proxy=connection.proxy or None,
             ca_bundle=connection.ca_bundle or None,
             client_certificate=connection.client_certificate or None,
+            bandwidth_limit=connection.bandwidth_limit,
+            connections=connection.connections,
         ),
     )
     trust = Trust(source, task.store, task.root_of_trust.encode(), Clock(task.system_time, task.built))
     if task.confirmed:
         trust.raise_release_floor(task.running)
-    trust.refresh()
+    trust.refresh(root_once_a_day=root_once_a_day)
     return trust, source
 
 

@@ -1,238 +1,243 @@
-"""The streaming installer: compares the slot with the index, downloads what differs, verifies, and writes it in place.
+"""The streaming installer: finds what the slot and the running system have, downloads the rest, verifies, writes.
 
-Nothing is written before its SHA-256 matched the signed index. Comparing first makes a restart go on from what is
-verified on the disk, and leaves alone what is there already. Memory is bounded by the queue, whatever the image's size.
+Nothing is written before its SHA-256 matched the signed index. What is in place is found by its digest, so that a
+restart goes on from what is on the disk. Memory is bounded, whatever the image's size.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import zstandard
-
-from bootctl import durable
+from updated.chunkstate import LOCAL, MISSING, PATCHED, ChunkStates, compare, resembles
+from updated.copying import Copying
 from updated.core.errors import UpdatedError
-from updated.core.index import MAX_FRAME_LENGTH, Chunk, Frame, Index
-from updated.core.plan import Plan, Run, make_plan
+from updated.core.index import Frame
+from updated.core.patch import PatchFrame
+from updated.core.plan import Outlook, Request, Way, cheapest, cost, gap_length, requests
+from updated.download import Download, Patch
 from updated.ports import Source
-from updated.readback import Progress, in_order
-from updated.record import storage_error
+from updated.readback import Progress
 from updated.region import Region
 from updated.seed import Seed
+from updated.slot import Slot
+from updated.stored import StoredIndex
 
-WORKERS = 2
-# Frames that are read but not yet written. With frames of 256 KiB this bounds the buffers to a few megabytes.
-FRAMES_IN_FLIGHT = 12
-COMPARE_LENGTH = 1024 * 1024
+# How often what did not verify is fetched again before the installation gives up.
+_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
     """What an installation cost, in bytes.
 
-    Of the image: in all, in place before, copied from the running slot. Of the blob: downloaded. To the slot: written.
+    Of the image: in all, in place before, copied from the running slot. Downloaded, of the blob and of a patch. To the
+    slot: written, skipped since the same bytes were there, and discarded as zeros. `plan` is for people.
     """
 
     image: int
     in_place: int
     copied: int
-    downloaded: int
+    blob: int
+    patch: int
     written: int
+    skipped: int
+    discarded: int
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The way to the repository: connections at a time, seconds until an answer begins, and bytes per second.
+
+    `spent`: bytes that came for this image already, of its index.
+    """
+
+    connections: int
+    latency: float
+    rate: float
+    spent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What runs now: its version, its chunks, and a patch from it to the new image, if there is one."""
+
+    version: str
+    seed: Seed
+    patch: Patch | None
 
 
 def install(
-    source: Source, blob: str, index: Index, region: Region, progress: Progress, seed: Seed | None = None
+    source: Source, blob: str, index: StoredIndex, region: Region, line: Line, progress: Progress,
+    announce: Callable[[str], None], local: Local | None = None,
 ) -> Installed:
-    """Makes `region` hold the image of `index`; then syncs.
+    """Makes `region` hold the image of `index`; then syncs. `announce` is told the plan, in words.
 
-    What is missing is taken from `seed`, and the rest from the file `blob` of `source`.
     Raises `UpdatedError`: "image-too-large", "wrong-digest", "disk-error", and those of `Source`.
     """
-    if index.image_size > region.size:
+    if index.root.image_size > region.size:
         raise UpdatedError(
-            "image-too-large", f"the image of {index.image_size} bytes",
+            "image-too-large", f"the image of {index.root.image_size} bytes",
             f"does not fit into the slot of {region.size} bytes",
             "The publisher must make a smaller image, or the machine needs larger slots.",
         )
-    in_place = compare(index, region, progress)
-    writer = _Writer(region, in_place)
-    before = index.image_size - make_plan(index, in_place).image
-    copied = _copy(seed, index, in_place, region, progress) if seed is not None else 0
-    plan = make_plan(index, in_place)
-    writer.write_zeros(plan)
-    _download(source, blob, plan, writer, progress)
-    try:
-        durable.sync_fd(region.fd)
-    except OSError as error:
-        raise storage_error("the passive slot", error) from None
-    return Installed(index.image_size, before, copied, plan.download, copied + writer.written)
+    return _Installation(source, blob, index, region, line, progress, announce, local).run()
 
 
-def _copy(seed: Seed, index: Index, in_place: set[int], region: Region, progress: Progress) -> int:
-    """Writes the chunks that `seed` has, and adds them to `in_place`; how many bytes that were."""
-    chunks = (chunk for frame in index.frames if frame.stored for chunk in frame.chunks)
-    missing = [chunk for chunk in chunks if chunk.offset not in in_place]
-    total = sum(chunk.length for chunk in missing)
-    done = copied = 0
-    progress("copy", 0, total)
-
-    def copy(chunk: Chunk) -> tuple[Chunk, bool]:
-        data = seed.read(chunk)
-        if data is not None:
-            region.write(chunk.offset, memoryview(data))
-        return chunk, data is not None
-
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="copy") as pool:
-        for chunk, found in in_order(pool, copy, iter(missing), 16 * WORKERS):
-            done += chunk.length
-            if found:
-                in_place.add(chunk.offset)
-                copied += chunk.length
-            progress("copy", done, total)
-    return copied
-
-
-def compare(index: Index, region: Region, progress: Progress) -> set[int]:
-    """The offsets of the chunks that `region` holds already."""
-    chunks = (chunk for frame in index.frames for chunk in frame.chunks)
-    in_place: set[int] = set()
-    done = 0
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="compare") as pool:
-        for batch in in_order(pool, lambda part: _matching(region, part), _batches(chunks), 2 * WORKERS):
-            for chunk, same in batch:
-                done += chunk.length
-                if same:
-                    in_place.add(chunk.offset)
-            progress("compare", done, index.image_size)
-    return in_place
-
-
-def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
-    batch: list[Chunk] = []
-    length = 0
-    for chunk in chunks:
-        batch.append(chunk)
-        length += chunk.length
-        if length >= COMPARE_LENGTH:
-            yield batch
-            batch, length = [], 0
-    if batch:
-        yield batch
-
-
-def _matching(region: Region, batch: list[Chunk]) -> list[tuple[Chunk, bool]]:
-    start = batch[0].offset
-    data = memoryview(region.read(start, batch[-1].offset + batch[-1].length - start))
-    result = []
-    for chunk in batch:
-        piece = data[chunk.offset - start : chunk.offset - start + chunk.length]
-        result.append((chunk, hashlib.sha256(piece).digest() == chunk.sha256))
-    return result
-
-
-class _Writer:
-    """Decodes frames, checks each chunk, and writes those that differ. Safe to call from several threads."""
-
-    def __init__(self, region: Region, in_place: set[int]) -> None:
+class _Installation:
+    def __init__(
+        self, source: Source, blob: str, index: StoredIndex, region: Region, line: Line, progress: Progress,
+        announce: Callable[[str], None], local: Local | None,
+    ) -> None:
+        self._source = source
+        self._blob = blob
+        self._index = index
         self._region = region
-        self._in_place = in_place
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self.written = 0
+        self._line = line
+        self._progress = progress
+        self._announce = announce
+        self._local = local
+        self._gap = gap_length(line.latency, line.rate, line.connections)
+        self._states = ChunkStates(index)
+        self._ranges = True
+        self._words = ""
+        self._stop = threading.Event()
 
-    def write(self, frame: Frame, stored: bytes) -> None:
+    def run(self) -> Installed:
+        self._region.open_direct()
+        seed = self._local.seed if self._local is not None else None
+        if seed is not None:
+            seed.region.open_direct()
+        missing = self._locate(seed)
+        here = resembles(self._states, self._region)
+        in_place = compare(self._states, self._region, self._progress) if here else 0
+        slot = Slot(self._region, compare=here)
+        copying = Copying(self._states, slot, seed, self._stop.is_set)
+        download = Download(self._source, self._states, slot, self._stop.is_set)
+        works, total = self._plan(download, missing - in_place)
         try:
-            data = memoryview(self._decompressor().decompress(stored, max_output_size=MAX_FRAME_LENGTH))
-        except zstandard.ZstdError as error:
-            raise _damaged(frame, f"does not decompress ({error})") from None
-        if len(data) != frame.length:
-            raise _damaged(frame, f"decompresses to {len(data)} bytes instead of {frame.length}")
-        self._write_chunks(frame, data)
+            self._together(copying, download, works, total)
+            self._mend(download)
+        finally:
+            slot.finish()  # what is verified need not come again, whatever ended it
+        blob = download.received.get(self._blob, 0)
+        return Installed(
+            self._index.root.image_size, in_place + copying.in_place, copying.copied, blob, download.total - blob,
+            slot.written, slot.skipped, slot.discarded, self._words,
+        )  # fmt: skip
 
-    def write_zeros(self, plan: Plan) -> None:
-        for frame in plan.zeros:
-            self._write_chunks(frame, memoryview(bytes(frame.length)))
+    def _locate(self, seed: Seed | None) -> int:
+        """Marks what `seed` has; how many bytes of the image it does not have."""
+        states = self._states.states
+        missing = 0
+        for frame in self._index.frames():
+            for number, chunk in enumerate(frame.chunks, frame.first):
+                if seed is not None and seed.find(chunk.sha256) is not None:
+                    states[number] = LOCAL
+                else:
+                    missing += chunk.length
+        return missing
 
-    def _decompressor(self) -> zstandard.ZstdDecompressor:
-        if not hasattr(self._local, "decompressor"):
-            self._local.decompressor = zstandard.ZstdDecompressor(max_window_size=2 * MAX_FRAME_LENGTH)
-        decompressor: zstandard.ZstdDecompressor = self._local.decompressor
-        return decompressor
+    def _plan(self, download: Download, missing: int) -> tuple[Iterator[Callable[[], None]], int]:
+        """The works of the cheapest way to get `missing` bytes of the image, and how many bytes they receive."""
+        ranges = cost(self._blob_requests())
+        ways = [Way("ranges" if ranges.length < self._index.root.blob_length else "full", ranges)]
+        patch = self._local.patch if self._local is not None else None
+        if patch is not None and self._cover(patch):
+            ways.append(Way("patch", cost(self._patch_requests(patch)) + cost(self._blob_requests())))
+        way = cheapest(ways, self._line.latency, self._line.rate)
+        if way.kind != "patch":
+            self._states.replace(PATCHED, MISSING)
+            patch = None
+        root = self._index.root
+        base = self._local.version if self._local is not None else ""
+        download_length = way.cost.length + self._line.spent
+        self._words = str(
+            Outlook(way.kind, base, root.image_size, root.image_size - missing, download_length, root.blob_length)
+        )
+        self._announce(self._words)
+        return self._works(download, patch), way.cost.length
 
-    def _write_chunks(self, frame: Frame, data: memoryview) -> None:
-        start = end = frame.offset
-        for chunk in frame.chunks:
-            piece = data[chunk.offset - frame.offset : chunk.offset - frame.offset + chunk.length]
-            if hashlib.sha256(piece).digest() != chunk.sha256:
-                raise _damaged(frame, f"differs from its signed digest at byte {chunk.offset} of the image")
-            if chunk.offset in self._in_place:
-                self._flush(frame, data, start, end)
-                start = chunk.offset + chunk.length
-            end = chunk.offset + chunk.length
-        self._flush(frame, data, start, end)
+    def _works(self, download: Download, patch: Patch | None) -> Iterator[Callable[[], None]]:
+        if patch is not None:
+            for part in self._patch_requests(patch):
+                yield download.patch(patch, part)
+        for request in self._blob_requests():
+            yield download.blob(self._blob, request)
 
-    def _flush(self, frame: Frame, data: memoryview, start: int, end: int) -> None:
-        if end > start:
-            self._region.write(start, data[start - frame.offset : end - frame.offset])
-            with self._lock:
-                self.written += end - start
+    def _cover(self, patch: Patch) -> bool:
+        """Marks the missing chunks that `patch` has; whether there are any."""
+        states = self._states.states
+        for frame in patch.table.frames:
+            for first, count in frame.runs:
+                for number in range(first, first + count):
+                    if states[number] == MISSING:
+                        states[number] = PATCHED
+        return self._states.any(PATCHED)
 
+    def _patch_requests(self, patch: Patch) -> Iterator[Request[PatchFrame]]:
+        states = self._states.states
 
-def _damaged(frame: Frame, cause: str) -> UpdatedError:
-    return UpdatedError(
-        "wrong-digest", f"the blob at byte {frame.position}", cause,
-        "It is not written. If it stays so, the mirror is damaged: the publisher must mend it.",
-    )
+        def wanted(frame: PatchFrame) -> bool:
+            return any(states.find(PATCHED, first, first + count) >= 0 for first, count in frame.runs)
 
+        return requests(patch.table.frames, wanted, self._gap)
 
-def _download(source: Source, blob: str, plan: Plan, writer: _Writer, progress: Progress) -> None:
-    done = 0
-    progress("download", 0, plan.download)
-    slots = threading.Semaphore(FRAMES_IN_FLIGHT)
-    pending: list[Future[None]] = []
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="write") as pool:
+    def _blob_requests(self) -> Iterator[Request[Frame]]:
+        frames = (frame for entry in self._states.pages_with(MISSING) for frame in self._index.page(entry))
+        return requests(frames, lambda frame: self._states.has(MISSING, frame), self._gap)
 
-        def submit(frame: Frame, stored: bytes) -> None:
-            slots.acquire()
-            future = pool.submit(writer.write, frame, stored)
-            future.add_done_callback(lambda _: slots.release())
-            pending.append(future)
+    def _together(self, copying: Copying, download: Download, works: Iterator[Callable[[], None]], total: int) -> None:
+        """Downloads while what is here is copied."""
 
+        def copied(done: int, size: int) -> None:
+            if download.total >= total:
+                self._progress("copy", done, size)
+
+        with ThreadPoolExecutor(1, thread_name_prefix="local") as pool:
+            local = pool.submit(self._copy, copying, copied)
+            try:
+                self._download(download, works, total)
+            except BaseException:
+                self._stop.set()
+                raise
+            local.result()
+
+    def _copy(self, copying: Copying, progress: Callable[[int, int], None]) -> None:
         try:
-            for run in plan.runs:
-                for frame, stored, received in _frames(source.stream(blob, run.start, run.length), run):
-                    submit(frame, stored)
-                    progress("download", done + received, plan.download)
-                    while pending and pending[0].done():
-                        pending.pop(0).result()
-                done += run.length
-            for future in pending:
-                future.result()
+            copying.run(progress)
         except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+            self._stop.set()
             raise
 
+    def _mend(self, download: Download) -> None:
+        """Fetches what did not verify, in the seed or in an answer, from the blob."""
+        for _ in range(_ROUNDS):
+            self._states.replace(PATCHED, MISSING)
+            if not self._states.any(MISSING):
+                return
+            works = self._works(download, None)
+            self._download(download, works, download.total + cost(self._blob_requests()).length)
+        if self._states.any(MISSING):
+            raise download.fault or UpdatedError("internal", "the installation", "left chunks out", "Report it.")
 
-def _frames(pieces: Iterator[bytes], run: Run) -> Iterator[tuple[Frame, bytes, int]]:
-    """Cuts the bytes of a run into its frames, leaving out what lies between them."""
-    buffer = bytearray()
-    position = run.start
-    received = 0
-    for frame in run.frames:
-        end = frame.position + frame.stored
-        while position + len(buffer) < end:
-            piece = next(pieces, b"")
-            if not piece:
-                raise UpdatedError(
-                    "truncated", "the blob", f"ended {end - position - len(buffer)} bytes early", "It is tried again."
-                )
-            received += len(piece)
-            buffer += piece
-        stored = bytes(buffer[frame.position - position : end - position])
-        del buffer[: end - position]
-        position = end
-        yield frame, stored, received
+    def _download(self, download: Download, works: Iterator[Callable[[], None]], total: int) -> None:
+        def received() -> None:
+            self._progress("download", min(download.total, total), total)
+
+        received()
+        try:
+            if self._ranges:
+                download.run(works, self._line.connections, received)
+                return
+        except UpdatedError as error:
+            if error.code != "no-ranges":
+                raise
+            self._ranges = False
+        self._states.replace(PATCHED, MISSING)
+        frames = (frame for entry in self._states.pages_with(MISSING) for frame in self._index.page(entry))
+        wanted = (frame for frame in frames if self._states.has(MISSING, frame))
+        download.run(iter([download.whole(self._blob, self._index.root.blob_length, wanted)]), 1, received)

@@ -5,6 +5,7 @@ Metrics are declared beside the one place that sets them. `packaging/doc/metrics
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -28,6 +29,8 @@ from updated.core.status import Progress
 
 log = logging.getLogger("updated")
 disable_created_metrics()  # type: ignore[no-untyped-call]
+# What downloaded bytes of an image are of.
+_SOURCES = ("blob", "patch", "index")
 
 
 class Metrics:
@@ -67,9 +70,14 @@ class Metrics:
         self._staged = counter("releases_staged", "Releases that were verified and armed.")
         self._reboots = counter("reboots", "Reboots that were asked for.")
         self._rollbacks = counter("rollbacks", "Releases that were left, by reason.", "reason")
-        self._bytes = counter("download_bytes", "Bytes of images that were downloaded.")
+        self._bytes = counter("download_bytes", "Bytes of images that were downloaded, by source.", "source")
         self._copied = counter("copied_bytes", "Bytes of images that were copied from the running slot.")
         self._kept = counter("in_place_bytes", "Bytes of images that were in place already.")
+        self._written = counter("written_bytes", "Bytes that were written to a slot.")
+        self._skipped = counter("skipped_bytes", "Bytes that were not written since the slot held them.")
+        self._discarded = counter("discarded_bytes", "Bytes of zeros that were discarded instead of written.")
+        for source in _SOURCES:
+            self._bytes.labels(source)
         for reason in ("fell-back", "rolled-back"):
             self._rollbacks.labels(reason)
 
@@ -106,9 +114,13 @@ class Metrics:
                 self._checks.inc()
             if before.phase is Phase.FETCHING and after.phase is Phase.SEALING:
                 for component in document["last_install"]["components"].values():
-                    self._bytes.inc(component["downloaded"])
+                    for source in _SOURCES:
+                        self._bytes.labels(source).inc(component[source])
                     self._copied.inc(component["copied"])
                     self._kept.inc(component["in_place"])
+                    self._written.inc(component["written"])
+                    self._skipped.inc(component["skipped"])
+                    self._discarded.inc(component["discarded"])
         if after.phase is not Phase.STAGED:
             self._staged_at = 0.0
         if after.error is not None and after.error is not before.error:
@@ -178,7 +190,7 @@ class _UnixServer(_Server):
 
 
 def serve(metrics: Metrics, listen: str) -> Callable[[], None]:
-    """Publishes `metrics` where `listen` says; the function that ends it.
+    """Publishes `metrics` where `listen` says; the function that ends it. To be called within the event loop.
 
     Raises `UpdatedError` ("bad-config") when the place can't be had.
     """
@@ -201,12 +213,13 @@ def serve(metrics: Metrics, listen: str) -> Callable[[], None]:
             "Choose another place in [metrics] listen, or end what listens there.",
         ) from None
     server.set_app(_application(metrics))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.5}, name="metrics", daemon=True)
-    thread.start()
+    # The event loop waits for connections: `serve_forever` would look at a flag twice a second.
+    server.socket.setblocking(False)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(server.fileno(), server.handle_request)
 
     def stop() -> None:
-        server.shutdown()
-        thread.join()
+        loop.remove_reader(server.fileno())
         server.server_close()
 
     return stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,9 +11,10 @@ from typing import TypeVar
 
 from bootctl import durable
 from updated.record import storage_error
-from updated.region import Region
+from updated.region import BLOCK, Buffer, Region
 
 READ_LENGTH = 1024 * 1024
+_AHEAD = 4
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[str, int, int], None]
@@ -43,11 +45,18 @@ def digest(region: Region, size: int, progress: Progress) -> str:
         os.posix_fadvise(region.fd, region.offset, size, os.POSIX_FADV_DONTNEED)
     except OSError as error:
         raise storage_error("the passive slot", error) from None
+    region.open_direct()
     whole = hashlib.sha256()
     done = 0
+    # One more than are read ahead: the oldest is still being hashed.
+    buffers = itertools.cycle([Buffer(READ_LENGTH + 2 * BLOCK) for _ in range(_AHEAD + 1)])
+
+    def load(task: tuple[int, Buffer]) -> memoryview:
+        at, buffer = task
+        return region.load(at, min(READ_LENGTH, size - at), buffer)
+
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
-        offsets = iter(range(0, size, READ_LENGTH))
-        for data in in_order(pool, lambda at: region.read(at, min(READ_LENGTH, size - at)), offsets, 4):
+        for data in in_order(pool, load, zip(range(0, size, READ_LENGTH), buffers, strict=False), _AHEAD):
             whole.update(data)
             done += len(data)
             progress("verify", done, size)

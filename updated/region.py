@@ -1,15 +1,36 @@
-"""A slot's component as an open file descriptor and a window into it.
+"""A slot's component as an open file descriptor and a window into it, read and written in whole blocks.
 
-A partition device is its own window. In a disk image file the window is what keeps a write inside the slot.
+A partition device is its own window. In a disk image file the window is what keeps a write inside the slot. Direct I/O
+spares the copy to the page cache and leaves the machine's own files in it; it is twice as fast where that is slow.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
+import fcntl
+import mmap
 import os
 from dataclasses import dataclass
 
 from updated.core.errors import UpdatedError
 from updated.record import storage_error
+
+BLOCK = 4096
+"""What direct I/O is aligned to, in bytes: no common device has larger sectors."""
+
+# linux/falloc.h: a hole reads as zeros; on a block device it is discarded where that gives zeros (fallocate(2)).
+_KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+class Buffer:
+    """Memory that begins at a page, as direct I/O needs it: `size` bytes, all zeros at first."""
+
+    def __init__(self, size: int) -> None:
+        self.view = memoryview(mmap.mmap(-1, size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,27 +41,45 @@ class Region:
     offset: int
     size: int
 
-    def read(self, start: int, length: int) -> bytes:
-        """The bytes [start, start + length) of the region. Raises `UpdatedError` ("disk-error")."""
+    def open_direct(self) -> bool:
+        """Lets reads and writes pass the page cache by, where the window and the file allow it; whether they do."""
+        if self.offset % BLOCK or self.size % BLOCK or not self.size:
+            return False
+        flags = fcntl.fcntl(self.fd, fcntl.F_GETFL)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self.fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+            os.preadv(self.fd, [Buffer(BLOCK).view], self.offset)
+            return True
+        fcntl.fcntl(self.fd, fcntl.F_SETFL, flags)
+        return False
+
+    def load(self, start: int, length: int, buffer: Buffer) -> memoryview:
+        """The bytes [start, start + length) of the region, in `buffer`, which has room for two blocks more.
+
+        Raises `UpdatedError` ("disk-error").
+        """
         self._check(start, length)
-        parts = []
+        base = start // BLOCK * BLOCK
+        end = min(self.size, -(-(start + length) // BLOCK) * BLOCK)
         done = 0
         try:
-            while done < length:
-                data = os.pread(self.fd, length - done, self.offset + start + done)
-                if not data:
+            while done < end - base:
+                count = os.preadv(self.fd, [buffer.view[done : end - base]], self.offset + base + done)
+                if not count:
                     raise UpdatedError(
-                        "disk-error", "the slot", f"ends at byte {start + done}, before its partition does",
+                        "disk-error", "the slot", f"ends at byte {base + done}, before its partition does",
                         "The partition table does not fit the disk: look at it with sgdisk -v.",
                     )
-                parts.append(data)
-                done += len(data)
+                done += count
         except OSError as error:
             raise storage_error("the slot", error) from None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return buffer.view[start - base : start - base + length]
 
     def write(self, start: int, data: memoryview) -> None:
-        """Writes `data` at `start` of the region; not durable before a sync. Raises `UpdatedError` ("disk-error")."""
+        """Writes `data` at `start` of the region; not durable before a sync. Raises `UpdatedError` ("disk-error").
+
+        Direct I/O needs whole blocks, in a `Buffer`.
+        """
         self._check(start, len(data))
         try:
             while data:
@@ -49,6 +88,19 @@ class Region:
                 data = data[written:]
         except OSError as error:
             raise storage_error("the slot", error) from None
+
+    def punch(self, start: int, length: int) -> bool:
+        """Makes the bytes [start, start + length) zeros without writing them; False where the device can't do that.
+
+        Raises `UpdatedError` ("disk-error").
+        """
+        self._check(start, length)
+        if _libc.fallocate(self.fd, _KEEP_SIZE_AND_PUNCH_HOLE, self.offset + start, length) == 0:
+            return True
+        number = ctypes.get_errno()
+        if number in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENODEV):
+            return False
+        raise storage_error("the slot", OSError(number, os.strerror(number)))
 
     def _check(self, start: int, length: int) -> None:
         if start < 0 or length < 0 or start + length > self.size:

@@ -6,27 +6,50 @@ an index of something else, costs a download and nothing more.
 
 from __future__ import annotations
 
-import hashlib
+from array import array
 
-from updated.core.errors import UpdatedError
-from updated.core.index import Chunk, Index
 from updated.region import Region
+from updated.stored import StoredIndex
+
+_OFFSET_BITS = 40
+_OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 
 
 class Seed:
-    """The chunks of `index`, in `region`, which holds that image."""
+    """The chunks of `index`, in `region`, which holds that image.
 
-    def __init__(self, index: Index, region: Region) -> None:
-        self._region = region
-        self._places = {chunk.sha256: chunk.offset for frame in index.frames for chunk in frame.chunks}
+    A hash table of 8 bytes an entry, at most half full: 24 bits that tell chunks apart, and 40 of the place. What it
+    takes for the same by chance (once in a million) fails its digest like any damaged chunk.
+    """
 
-    def read(self, chunk: Chunk) -> bytes | None:
-        """The bytes of `chunk`; None when they are not here, or not what they were."""
-        offset = self._places.get(chunk.sha256)
-        if offset is None:
-            return None
-        try:
-            data = self._region.read(offset, chunk.length)
-        except UpdatedError:
-            return None
-        return data if hashlib.sha256(data).digest() == chunk.sha256 else None
+    def __init__(self, index: StoredIndex, region: Region) -> None:
+        self.region = region
+        bits = max(10, (2 * index.root.chunk_count).bit_length())
+        self._mask = (1 << bits) - 1
+        self._table = array("Q", bytes(8 << bits))
+        for frame in index.frames():
+            for offset, _, sha256 in frame.chunks:
+                self._put(sha256, offset)
+
+    def find(self, sha256: bytes) -> int | None:
+        """Where in the region the chunk of this digest should lie, in bytes."""
+        key = int.from_bytes(sha256[:8], "little")
+        tag = key >> _OFFSET_BITS
+        slot = key & self._mask
+        table = self._table
+        while entry := table[slot]:
+            if entry >> _OFFSET_BITS == tag:
+                return (entry & _OFFSET_MASK) - 1
+            slot = (slot + 1) & self._mask
+        return None
+
+    def _put(self, sha256: bytes, offset: int) -> None:
+        key = int.from_bytes(sha256[:8], "little")
+        tag = key >> _OFFSET_BITS
+        slot = key & self._mask
+        table = self._table
+        while entry := table[slot]:
+            if entry >> _OFFSET_BITS == tag:
+                return
+            slot = (slot + 1) & self._mask
+        table[slot] = tag << _OFFSET_BITS | (offset + 1)

@@ -2,7 +2,8 @@
 
 A child is told all that it needs; it reads no configuration and opens no device. It may be killed at any instant.
 
-Lines of an answer: `{"type": "progress", "step", "component", "done", "total"}` (bytes), then one of
+Lines of an answer: `{"type": "progress", "step", "component", "done", "total"}` (bytes) and
+`{"type": "plan", "component", "text"}`, then one of
 `{"type": "result", ...}` and `{"type": "error", "error": {code, what, cause, mend}}`.
 """
 
@@ -28,13 +29,20 @@ PROGRESS_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach the repository. `lowest_rate` in bytes per second."""
+    """How to reach the repository: at `url`, or else at `mirrors`, in this order.
+
+    `lowest_rate` and `bandwidth_limit` (0: none) are in bytes per second, for all `connections` together; so many are
+    used at once.
+    """
 
     url: str
     ca_bundle: str = ""
     client_certificate: str = ""
     proxy: str = ""
     lowest_rate: int = 1024
+    mirrors: tuple[str, ...] = ()
+    connections: int = 4
+    bandwidth_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,9 @@ class Task:
         """The task in `data`, which the daemon wrote."""
         value: dict[str, Any] = json.loads(data)
         value["denied"] = tuple(value["denied"])
-        value["connection"] = value["connection"] and Connection(**value["connection"])
+        if value["connection"] is not None:
+            mirrors = tuple(value["connection"]["mirrors"])
+            value["connection"] = Connection(**{**value["connection"], "mirrors": mirrors})
         value["target"] = value["target"] and Target(**value["target"])
         for key in ("regions", "seeds"):
             value[key] = {name: Region(**region) for name, region in value[key].items()}
@@ -102,6 +112,16 @@ class ProgressReport:
             return
         self._last = now
         report({"type": "progress", "step": step, "component": self._component, "done": done, "total": total})
+
+
+class PlanReport:
+    """Reports, for people, where the bytes of a component are going to come from."""
+
+    def __init__(self, component: str) -> None:
+        self._component = component
+
+    def __call__(self, text: str) -> None:
+        report({"type": "plan", "component": self._component, "text": text})
 
 
 _PR_SET_PDEATHSIG = 1

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bootctl.model import BootView, SlotState
 from updated.core.errors import CODES, UpdatedError
-from updated.core.release import Blob, Channel, ChannelEntry, Component, Recall, Release, Rollout
+from updated.core.release import Blob, Channel, ChannelEntry, Component, PatchInfo, Recall, Release, Rollout
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Denial, Fallback, Hold, Offer, Phase, State, Target
 from updated.core.version import Version
@@ -18,7 +18,10 @@ versions = st.lists(st.integers(0, 999), min_size=1, max_size=4).map(lambda part
 epochs = st.integers(0, LATEST)
 lines = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp", "Cs")), max_size=30)
 blobs = st.builds(Blob, digests, st.integers(0, 2**44))
-components = st.builds(Component, st.integers(1, 2**44), digests, blobs, blobs)
+patches = st.builds(PatchInfo, digests, blobs, blobs, st.none() | blobs)
+components = st.builds(
+    Component, st.integers(1, 2**44), digests, blobs, blobs, st.lists(patches, max_size=2).map(tuple)
+)
 compatibles = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,127}", fullmatch=True)
 releases = st.builds(
     Release, versions, compatibles, epochs, st.dictionaries(names, components, min_size=1, max_size=3),

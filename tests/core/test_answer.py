@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updated.core.answer import CheckAnswer, check_answer, install_answer
+from updated.core.answer import COSTS, STEPS, CheckAnswer, check_answer, install_answer, plan_answer, progress_answer
 from updated.core.errors import UpdatedError
 from updated.core.selection import Reason
 from updated.core.state import Offer
@@ -17,7 +17,8 @@ GOOD: dict[str, Any] = {
     "type": "result", "peak_memory_bytes": 1, "offer": {"version": "1.1", "manifest": "ab" * 32, "size": 7},
     "reasons": [{"code": "wave", "text": "later", "until": 5}], "expiries": {"root": 9}, "notes": ["lost"],
 }
-COST = {"image": 4, "copied": 0, "in_place": 3, "downloaded": 2, "written": 1}
+PLAN = "delta from 1.0: 5.1 MB of 406 MB, 97 % from this machine"
+COST: dict[str, Any] = {"plan": PLAN, **{name: number for number, name in enumerate(COSTS)}}
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5,
@@ -48,6 +49,49 @@ def test_any_other_cost_is_one_typed_error_or_fits(value: object) -> None:
     except UpdatedError as error:
         if error.code != "child-failed":
             raise
+
+
+@pytest.mark.parametrize("key", ["plan", *COSTS])
+@given(value=anything)
+def test_each_field_of_a_cost_is_taken_as_it_is_or_refused(key: str, value: object) -> None:
+    answer = {"installed": {"rootfs": {**COST, key: value}}}
+    try:
+        assert install_answer(answer) == answer["installed"]
+    except UpdatedError as error:
+        if error.code != "child-failed":
+            raise
+
+
+@pytest.mark.parametrize("key", ["plan", *COSTS])
+def test_a_cost_names_all_of_its_parts(key: str) -> None:
+    part = {name: value for name, value in COST.items() if name != key}
+    with pytest.raises(UpdatedError, match=key) as caught:
+        install_answer({"installed": {"rootfs": part}})
+    assert caught.value.code == "child-failed"
+
+
+def test_a_plan_and_the_steps_of_progress_are_taken() -> None:
+    assert plan_answer({"type": "plan", "component": "rootfs", "text": PLAN}) == ("rootfs", PLAN)
+    for step in STEPS:
+        line = {"type": "progress", "step": step, "component": "rootfs", "done": 1, "total": 2}
+        assert progress_answer(line) == (step, "rootfs", 1, 2)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"component": "../x"}, {"component": 5}, {"text": "a\x1b[2J"}, {"text": "x" * 5000}, {"text": None}]
+)
+def test_a_plan_is_a_line_about_a_component(changes: dict[str, Any]) -> None:
+    with pytest.raises(UpdatedError) as caught:
+        plan_answer({"type": "plan", "component": "rootfs", "text": PLAN, **changes})
+    assert caught.value.code == "child-failed"
+
+
+@pytest.mark.parametrize("changes", [{"step": "dance"}, {"component": "A"}, {"done": 3}, {"done": -1}, {"total": 1.5}])
+def test_progress_is_of_a_known_step_and_never_beyond_its_end(changes: dict[str, Any]) -> None:
+    line = {"type": "progress", "step": "copy", "component": "rootfs", "done": 1, "total": 2}
+    with pytest.raises(UpdatedError) as caught:
+        progress_answer({**line, **changes})
+    assert caught.value.code == "child-failed"
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.strategies import channels, entries, names, releases
+from tests.core.strategies import channels, components, entries, names, patches, releases
 from updated.core.errors import UpdatedError
-from updated.core.release import Channel, ChannelEntry, Release, Rollout, channel_target, is_name, release_target
+from updated.core.release import (
+    Blob,
+    Channel,
+    ChannelEntry,
+    Component,
+    PatchInfo,
+    Release,
+    Rollout,
+    channel_target,
+    is_name,
+    release_target,
+)
 from updated.core.version import Version
 
 DIGEST = "ab" * 32
 PART = {"sha256": DIGEST, "length": 7}
+PATCH = {"base": DIGEST, "table": PART, "blob": PART, "index": PART}
 RELEASE: dict[str, Any] = {
     "schema": 1, "version": "1.2.0", "compatible": "box", "built": "2026-01-01T00:00:00Z",
-    "components": {"rootfs": {"size": 9, "sha256": DIGEST, "index": PART, "blob": PART}},
+    "components": {"rootfs": {"size": 9, "sha256": DIGEST, "index": PART, "blob": PART, "patches": [PATCH]}},
 }
 CHANNEL: dict[str, Any] = {"schema": 1, "channel": "stable", "releases": [{"version": "1.2.0", "manifest": DIGEST}]}
 PARSERS: list[Callable[[bytes], object]] = [Release.parse, Channel.parse]
@@ -107,6 +120,10 @@ def test_a_field_that_holds_something_else_is_one_typed_error_or_fits(
         (("components", "rootfs", "blob", "length"), -1, "components.rootfs.blob.length is not between"),
         (("components", "rootfs", "blob", "length"), True, "components.rootfs.blob.length is not a whole number"),
         (("components", "rootfs", "url"), "http://elsewhere", "components.rootfs.url is not a known key"),
+        (("components", "rootfs", "patches", 0, "base"), "x", "rootfs.patches[0].base is not a SHA-256 digest"),
+        (("components", "rootfs", "patches", 0, "table"), None, "rootfs.patches[0].table is not an object"),
+        (("components", "rootfs", "patches", 0, "index", "length"), "7", "index.length is not a whole number"),
+        (("components", "rootfs", "patches", 0, "from"), "1.0", "patches[0].from is not a known key"),
         (("built",), 5, "built is not a time"),
         (("extra",), 1, "extra is not a known key"),
     ],
@@ -132,6 +149,14 @@ def test_a_wrong_release_manifest_is_told_by_its_field(path: tuple[str, ...], va
 )
 def test_a_wrong_channel_manifest_is_told_by_its_field(path: tuple[str, ...], value: object, words: str) -> None:
     assert words in cause(Channel.parse, json.dumps(changed(CHANNEL, path, value)).encode())
+
+
+@given(st.lists(patches, unique_by=lambda patch: patch.base, max_size=4).map(tuple), components)
+def test_a_patch_is_the_one_from_just_that_image(offered: tuple[PatchInfo, ...], base: Component) -> None:
+    part = Component(1, DIGEST, Blob(DIGEST, 7), Blob(DIGEST, 7), offered)
+    assert part.patch_from(replace(base, sha256=DIGEST)) is None
+    for patch in offered:
+        assert part.patch_from(replace(base, sha256=patch.base)) == patch
 
 
 @given(names)

@@ -262,7 +262,8 @@ def test_metrics_on_loopback_show_the_node(node: Machine, publisher: Publisher) 
     text = scrape(f"http://127.0.0.1:{port}/metrics")
     assert 'updated_slot_info{slot="a",state="good",version="1.0.0"} 1.0' in text
     assert "updated_releases_staged_total 1.0" in text
-    downloaded = next(line for line in text.splitlines() if line.startswith("updated_download_bytes_total "))
+    index = 'updated_download_bytes_total{source="index"}'
+    downloaded = next(line for line in text.splitlines() if line.startswith(index))
     assert float(downloaded.split()[1]) > 0
     assert node.power_on() == "a"
     started(node)

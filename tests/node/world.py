@@ -52,13 +52,13 @@ class Publisher:
 
     def release(
         self, version: str, *, sick: bool = False, size: int = 3_000_000, compatible: str = COMPATIBLE,
-        channels: tuple[str, ...] = CHANNELS,
+        channels: tuple[str, ...] = CHANNELS, patches: int = 2,
     ) -> None:
         """Builds, adds and promotes a release."""
         image = self.image(version, sick=sick, size=size)
         self.call(
             "add", str(self.repository), "--keys", str(self.keys), "--version", version, "--compatible", compatible,
-            "--component", f"rootfs={image}", "--level", "1",
+            "--component", f"rootfs={image}", "--level", "1", "--patches", str(patches),
         )
         for channel in channels:
             self.promote(version, channel)

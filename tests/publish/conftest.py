@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.publish.client import Client
-from updated.core.release import Release
+from tests.publish.synthetic import noise
+from updated.core.release import Blob, Component, Release
 from updated.core.version import Version
 from updated.publish.founding import initialize
 from updated.publish.keys import KeyFolder
-from updated.publish.publisher import Shipping, add, promote
+from updated.publish.publisher import PATCHES, Shipping, add, promote
 from updated.publish.repository import Repository
+from updated.publish.store import Stored
 
 
 @dataclass
@@ -36,14 +37,27 @@ class Desk:
     def root(self) -> bytes:
         return (self.path / "metadata" / "1.root.json").read_bytes()
 
-    def image(self, seed: int, length: int = 300_000) -> str:
-        file = self.images / f"{seed}.img"
-        file.write_bytes(b"image " * 1000 + random.Random(seed).randbytes(length) + bytes(100_000))
-        return str(file)
+    def content(self, seed: int) -> bytes:
+        return b"image " * 1000 + noise(seed, 300_000) + bytes(100_000)
 
-    def add(self, version: str, *, seed: int = 1, notes: str = "") -> bool:
-        draft = Release(Version(version), "demo", int(self.now), {}, notes)
-        return add(self.repository, self.keys, draft, {"rootfs": self.image(seed)}, now=self.now, level=1)
+    def add(
+        self, version: str, *, seed: int = 1, notes: str = "", content: bytes | None = None, patches: int = PATCHES,
+        component: str = "rootfs", compatible: str = "demo",
+    ) -> Mapping[str, Stored]:
+        """Publishes `content`, else an image that is made of `seed`."""
+        image = self.images / f"{version}-{component}.img"
+        image.write_bytes(self.content(seed) if content is None else content)
+        draft = Release(Version(version), compatible, int(self.now), {}, notes)
+        images = {component: str(image)}
+        return add(self.repository, self.keys, draft, images, now=self.now, level=1, patches=patches)
+
+    def component(self, version: str, name: str = "rootfs") -> Component:
+        """The component of a published release."""
+        return self.repository.release(version)[0].components[name]
+
+    def blob(self, part: Blob) -> Path:
+        """The path of a file in `blobs/`."""
+        return self.path / "blobs" / part.sha256
 
     def promote(self, channel: str, version: str, shipping: Shipping | None = None) -> None:
         promote(self.repository, self.keys, channel, version, shipping or Shipping(), now=self.now)

@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.publish.synthetic import Counted, noise
+from updated.publish import chunker
 from updated.publish.chunker import (
     AVERAGE_CHUNK,
+    BLOCK,
     MAX_CHUNK,
     MIN_CHUNK,
-    ZERO_CHUNK,
-    boundaries,
+    MIN_ZEROS,
+    WINDOW,
+    Readable,
     chunks,
     gear_table,
 )
@@ -26,18 +30,31 @@ GEAR = [
 ]
 
 
-def reference(data: bytes) -> list[int]:
-    """The rule in the docstring of the module, as a person would write it down."""
-    ends = []
+def stretches(data: bytes) -> list[tuple[bool, bytes]]:
+    """Runs of zeros, and what lies between them."""
+    found: list[tuple[bool, bytes]] = []
+    for start in range(0, len(data), BLOCK):
+        block = data[start : start + BLOCK]
+        zero = not any(block)
+        if found and found[-1][0] == zero:
+            found[-1] = zero, found[-1][1] + block
+        else:
+            found.append((zero, block))
+    merged: list[tuple[bool, bytes]] = []
+    for zero, part in found:
+        run = zero and len(part) >= MIN_ZEROS
+        if merged and not merged[-1][0] and not run:
+            merged[-1] = False, merged[-1][1] + part
+        else:
+            merged.append((run, part))
+    return merged
+
+
+def cut(data: bytes) -> list[int]:
+    """The lengths of the chunks of a stretch."""
+    lengths = []
     start = 0
     while start < len(data):
-        zeros = 0
-        while start + zeros < len(data) and zeros < ZERO_CHUNK and data[start + zeros] == 0:
-            zeros += 1
-        if zeros >= MIN_CHUNK:
-            start += zeros
-            ends.append(start)
-            continue
         gear_hash = 0
         end = start
         while end < len(data) and end - start < MAX_CHUNK:
@@ -45,27 +62,44 @@ def reference(data: bytes) -> list[int]:
             end += 1
             if end - start >= MIN_CHUNK and gear_hash < 2**32 // (AVERAGE_CHUNK - MIN_CHUNK):
                 break
+        lengths.append(end - start)
         start = end
-        ends.append(end)
-    return ends
+    return lengths
 
 
-def random_bytes(length: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(length)
+def reference(data: bytes) -> list[tuple[bool, int]]:
+    """The rule in the docstring of the module, as a person would write it down: (zeros, length) of each piece."""
+    found = []
+    for run, part in stretches(data):
+        found += [(True, len(part))] if run else [(False, length) for length in cut(part)]
+    return found
+
+
+def shape(file: Readable) -> list[tuple[bool, int]]:
+    return [(True, piece) if isinstance(piece, int) else (False, len(piece)) for piece in chunks(file)]
+
+
+def joined(file: Readable) -> bytes:
+    return b"".join(bytes(piece) for piece in chunks(file))
 
 
 def stretch(kind: str, length: int, seed: int) -> bytes:
     if kind == "zeros":
         return bytes(length)
+    if kind == "blocks":
+        return bytes(length // BLOCK * BLOCK)
     if kind == "text":
         words = random.Random(seed)
         return b" ".join(words.choice([b"slot", b"trial", b"confirm", b"a\0\0b"]) for _ in range(length))[:length]
-    return random_bytes(length, seed)
+    return noise(seed, length)
 
 
 images = st.lists(
-    st.tuples(st.sampled_from(["zeros", "text", "random"]), st.integers(0, 90_000), st.integers(0, 1000)), max_size=5
-).map(lambda parts: b"".join(stretch(*part) for part in parts))
+    st.tuples(
+        st.sampled_from(["zeros", "blocks", "text", "random"]), st.integers(0, 90_000), st.integers(0, 1000)
+    ),
+    max_size=5,
+).map(lambda parts: b"".join(stretch(*part) for part in parts))  # fmt: skip
 
 
 class Trickle(io.BytesIO):
@@ -78,17 +112,69 @@ class Trickle(io.BytesIO):
 @settings(max_examples=40, deadline=None)
 @given(images)
 def test_cuts_are_where_the_plain_rule_puts_them(image: bytes) -> None:
-    assert boundaries(image) == reference(image)
+    assert shape(io.BytesIO(image)) == reference(image)
+    assert joined(io.BytesIO(image)) == image
 
 
-@settings(max_examples=40, deadline=None)
-@given(images, st.integers(1, 200_000))
+@settings(max_examples=25, deadline=None)
+@given(images, st.sampled_from([BLOCK, 3 * BLOCK, 64 * 1024]))
 def test_streaming_cuts_as_one_look_at_the_whole_does(image: bytes, window: int) -> None:
-    pieces = list(chunks(Trickle(image), window=window))
+    whole = shape(io.BytesIO(image))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunker, "WINDOW", window)
+        assert shape(Trickle(image)) == whole
 
-    ends = [sum(len(piece) for piece in pieces[: number + 1]) for number in range(len(pieces))]
-    assert ends == boundaries(image)
-    assert b"".join(pieces) == image
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 99), st.integers(1, 60_000), st.integers(0, 500_000))
+def test_cuts_move_with_the_data(seed: int, moved: int, at: int) -> None:
+    image = noise(seed, 500_000)
+    before = {piece for piece in chunks(io.BytesIO(image)) if isinstance(piece, bytes)}
+    longer = image[:at] + noise(seed + 1, moved) + image[at:]
+    after = [piece for piece in chunks(io.BytesIO(longer)) if isinstance(piece, bytes)]
+    # What was put in, and the chunk before and those behind it up to the next cut that both have.
+    assert sum(len(piece) for piece in after if piece not in before) <= moved + 4 * MAX_CHUNK
+
+
+@settings(max_examples=25, deadline=None)
+@given(images)
+def test_runs_of_zeros_begin_and_end_on_blocks(image: bytes) -> None:
+    offset = 0
+    for piece in chunks(io.BytesIO(image)):
+        length = piece if isinstance(piece, int) else len(piece)
+        if isinstance(piece, int):
+            assert offset % BLOCK == 0
+            assert length >= MIN_ZEROS
+            assert (offset + length) % BLOCK == 0 or offset + length == len(image)
+        offset += length
+
+
+@settings(max_examples=25, deadline=None)
+@given(images)
+def test_no_long_run_of_zero_blocks_is_left_in_a_chunk(image: bytes) -> None:
+    blocks = [not any(image[at : at + BLOCK]) for at in range(0, len(image) // BLOCK * BLOCK, BLOCK)]
+    offset = 0
+    for zero, length in shape(io.BytesIO(image)):
+        inside = blocks[-(-offset // BLOCK) : (offset + length) // BLOCK]
+        if not zero:
+            run = MIN_ZEROS // BLOCK
+            assert not any(all(inside[at : at + run]) for at in range(len(inside) - run + 1))
+        offset += length
+
+
+def test_a_run_of_zeros_is_one_piece_however_it_is_read() -> None:
+    image = noise(3, 100_000) + bytes(4 * WINDOW) + noise(4, 100_000)
+    assert sum(zero for zero, _ in shape(Trickle(image))) == 1
+
+
+def test_a_very_long_run_of_zeros_is_told_in_parts_that_an_index_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunker, "MAX_ZEROS", 64 * 1024)
+    assert shape(io.BytesIO(bytes(150_000))) == [(True, 65536), (True, 65536), (True, 150_000 - 2 * 65536)]
+
+
+def test_few_zeros_stay_a_part_of_the_data() -> None:
+    image = noise(5, BLOCK) + bytes(MIN_ZEROS - BLOCK) + noise(6, BLOCK)
+    assert not any(zero for zero, _ in shape(io.BytesIO(image)))
 
 
 def test_the_gear_table_can_be_recomputed_by_anyone() -> None:
@@ -103,27 +189,21 @@ def test_zeros_are_no_cut_by_themselves() -> None:
 
 
 def test_chunks_of_random_data_have_the_stated_average() -> None:
-    lengths = [len(piece) for piece in chunks(io.BytesIO(random_bytes(16 * 1024 * 1024, 1)))]
+    lengths = [length for _, length in shape(io.BytesIO(noise(1, 16 * 1024 * 1024)))]
     assert sum(lengths[:-1]) / len(lengths[:-1]) == pytest.approx(AVERAGE_CHUNK, rel=0.1)
 
 
-def test_a_change_of_a_byte_changes_few_chunks_and_an_insertion_moves_the_rest() -> None:
-    image = random_bytes(2 * 1024 * 1024, 2)
-    before = {hashlib.sha256(piece).digest() for piece in chunks(io.BytesIO(image))}
-    changed = image[:1_000_000] + b"!" + image[1_000_000:]
-
-    after = [hashlib.sha256(piece).digest() for piece in chunks(io.BytesIO(changed))]
-
-    assert len([digest for digest in after if digest not in before]) <= 3
-
-
-def test_a_run_of_zeros_costs_one_chunk_for_each_stretch_of_the_longest_length() -> None:
-    image = random_bytes(100_000, 3) + bytes(4 * 1024 * 1024) + random_bytes(100_000, 4)
-    lengths = [len(piece) for piece in chunks(io.BytesIO(image)) if piece.count(0) == len(piece)]
-    assert lengths.count(ZERO_CHUNK) >= 15
-    assert len(lengths) <= 17
+def test_no_more_is_held_than_a_window_and_a_chunk() -> None:
+    # Zeros are only counted, and told when they have ended.
+    for zeros in (0, 3 * WINDOW):
+        file = Counted(noise(7, 3 * WINDOW) + bytes(zeros) + noise(8, 3 * WINDOW))
+        done = 0
+        for piece in chunks(file):
+            assert file.given - done <= WINDOW + MAX_CHUNK + zeros
+            done += piece if isinstance(piece, int) else len(piece)
 
 
-def test_an_empty_image_has_no_chunks() -> None:
-    assert list(chunks(io.BytesIO(b""))) == []
-    assert boundaries(b"") == []
+@pytest.mark.parametrize("length", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1])
+def test_small_images_are_whole(length: int) -> None:
+    assert joined(io.BytesIO(noise(9, length))) == noise(9, length)
+    assert joined(io.BytesIO(bytes(length))) == bytes(length)

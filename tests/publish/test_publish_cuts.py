@@ -15,6 +15,7 @@ import pytest
 from bootctl import durable
 from tests.publish.client import Client
 from tests.publish.conftest import Desk
+from tests.publish.synthetic import edited
 from updated.core.version import Version
 from updated.publish.inspection import verify
 from updated.publish.publisher import recall, refresh
@@ -47,7 +48,7 @@ class Scissors:
 
 
 def add(desk: Desk) -> None:
-    desk.add("1.1.0", seed=2)
+    desk.add("1.1.0", content=edited(desk.content(1), 100_000))
 
 
 def ship(desk: Desk) -> None:
@@ -91,12 +92,46 @@ def test_a_cut_at_any_effect_leaves_the_old_state_or_the_new_one(
     assert at > 4
 
 
-def test_what_a_killed_add_left_is_swept_by_the_next(desk: Desk) -> None:
-    left = desk.path / "blobs" / ".unfinished-x"
-    left.write_bytes(b"half a blob")
-    desk.add("1.0.0")
-    assert not left.exists()
-    assert all(len(name) == 64 for name in os.listdir(desk.path / "blobs"))
+class Death:
+    """Kills the process at the n-th fsync or rename: from then on nothing has an effect, and nothing is cleaned up."""
+
+    NAMES = ("fsync", "rename", "unlink", "pwrite")
+
+    def __init__(self, patch: pytest.MonkeyPatch, at: int) -> None:
+        self.count = 0
+        for name in self.NAMES:
+            patch.setattr(os, name, self._deadly(name, getattr(os, name), at))
+
+    def _deadly(self, name: str, effect: Callable[..., Any], at: int) -> Callable[..., Any]:
+        def deadly(*arguments: Any, **named: Any) -> Any:
+            self.count += name in ("fsync", "rename")
+            if self.count >= at:
+                raise Cut
+            return effect(*arguments, **named)
+
+        return deadly
+
+
+def test_a_killed_add_leaves_a_valid_repository_and_the_next_one_no_leftovers(desk: Desk, tmp_path: Path) -> None:
+    desk.add("1.0.0", seed=1)
+    shutil.copytree(desk.path, tmp_path / "before")
+    unfinished = set()
+    for at in itertools.count(1):
+        shutil.rmtree(desk.path)
+        shutil.copytree(tmp_path / "before", desk.path)
+        with pytest.MonkeyPatch.context() as patch:
+            death = Death(patch, at)
+            with contextlib.suppress(Cut):
+                add(desk)
+        unfinished |= {file.parent.name for file in desk.path.rglob(".*")}
+        verify(desk.repository, now=desk.now)
+        add(desk)
+        assert list(desk.path.rglob(".*")) == []
+        blobs = sum(file.stat().st_size for file in (desk.path / "blobs").iterdir())
+        assert verify(desk.repository, now=desk.now).stored_bytes == blobs
+        if death.count < at:
+            break
+    assert unfinished == {"blobs", "metadata", "releases"}
 
 
 def test_a_failed_add_leaves_no_unfinished_blob(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

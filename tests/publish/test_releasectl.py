@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.publish.client import Client
+from tests.publish.synthetic import edited, noise
 from updated.core.version import Version
 from updated.publish.__main__ import main
 
@@ -45,6 +47,50 @@ def published(releasectl: Run, image: str) -> None:
         "add", "repository", "--keys", "keys", "--version", "1.0.0", "--compatible", "demo",
         "--component", f"rootfs={image}",
     )[0] == 0  # fmt: skip
+
+
+def add(releasectl: Run, version: str, image: str, *options: str) -> str:
+    """Publishes a release; what the command prints."""
+    code, out, error = releasectl(
+        "add", "repository", "--keys", "keys", "--version", version, "--compatible", "demo",
+        "--component", f"rootfs={image}", *options,
+    )  # fmt: skip
+    assert (code, error) == (0, "")
+    return out
+
+
+def test_add_says_what_was_stored_and_what_was_used_again(releasectl: Run, tmp_path: Path) -> None:
+    releasectl("init", "repository", "--keys", "keys")
+    image = tmp_path / "system.img"
+    image.write_bytes(noise(1, 4_000_000) + bytes(1_000_000))
+    assert add(releasectl, "1.0.0", str(image)) == (
+        "Release 1.0.0 is published.\n  rootfs: 5.0 MB image, 4.0 MB blob, 4.0 MB of it new\n"
+    )
+    image.write_bytes(edited(image.read_bytes(), 3_000_000))
+    assert re.fullmatch(
+        r"Release 1\.1\.0 is published\.\n"
+        r"  rootfs: 5\.0 MB image, 4\.0 MB blob, [012]\.\d MB of it new; patch from 1\.0\.0: 0\.0 MB\n",
+        add(releasectl, "1.1.0", str(image)),
+    )
+    assert add(releasectl, "1.1.0", str(image)) == "Release 1.1.0 was published already; nothing to do.\n"
+    image.write_bytes(edited(image.read_bytes(), 1_000_000))
+    assert "patch" not in add(releasectl, "1.2.0", str(image), "--patches", "0")
+    assert releasectl("verify", "repository")[0] == 0
+
+
+def test_a_terminal_gets_a_progress_bar_for_each_step(
+    releasectl: Run, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(releasectl, image)
+    Path(image).write_bytes(edited(Path(image).read_bytes(), 100_000))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    code, _, error = releasectl(
+        "add", "repository", "--keys", "keys", "--version", "1.1.0", "--compatible", "demo",
+        "--component", f"rootfs={image}",
+    )  # fmt: skip
+    assert code == 0
+    assert "\rrootfs: [####################]" in error
+    assert "\rrootfs, patch from 1.0.0: [####################]" in error
 
 
 def test_from_an_empty_folder_to_a_node(releasectl: Run, image: str, tmp_path: Path) -> None:

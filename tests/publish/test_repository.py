@@ -15,6 +15,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, TargetFile, Targets  # ty
 
 from tests.publish.client import Client
 from tests.publish.conftest import Desk
+from tests.publish.synthetic import edited
 from updated.core.errors import UpdatedError
 from updated.core.release import Rollout
 from updated.core.version import Version
@@ -141,10 +142,10 @@ def test_an_image_is_stored_once_whatever_its_versions(desk: Desk) -> None:
 
 
 def test_adding_the_very_same_release_again_changes_nothing(desk: Desk) -> None:
-    assert desk.add("1.0.0") is True
+    assert set(desk.add("1.0.0")) == {"rootfs"}
     before = desk.repository.roles.timestamp.signed.version
     desk.now += 10
-    assert desk.add("1.0.0") is False
+    assert desk.add("1.0.0") == {}
     assert desk.repository.roles.timestamp.signed.version == before
 
 
@@ -272,15 +273,17 @@ def test_a_repository_that_nobody_refreshes_expires(desk: Desk, client: Client) 
 
 def test_verify_reads_every_file_and_counts(desk: Desk) -> None:
     desk.add("1.0.0", seed=1)
-    desk.add("1.1.0", seed=2)
+    desk.add("1.1.0", content=edited(desk.content(1), 100_000))
+    desk.add("1.1.1", content=desk.content(1))
     desk.promote("stable", "1.1.0")
     verdict = verify(desk.repository, now=desk.now)
-    assert (verdict.roles, verdict.releases, verdict.blobs) == (8, 2, 2)
+    assert (verdict.roles, verdict.releases, verdict.blobs) == (8, 3, 2)
     assert verdict.stored_bytes == sum(file.stat().st_size for file in (desk.path / "blobs").iterdir())
 
 
 def test_verify_finds_a_changed_byte_in_every_file_that_nodes_may_read(desk: Desk) -> None:
     desk.add("1.0.0")
+    desk.add("1.1.0", content=edited(desk.content(1), 100_000))
     desk.promote("stable", "1.0.0")
     roles = desk.repository.roles
     current = {f"{role.signed.version}.{name}.json" for name, role in roles.all().items()} | {"timestamp.json"}
@@ -290,7 +293,8 @@ def test_verify_finds_a_changed_byte_in_every_file_that_nodes_may_read(desk: Des
         *(desk.path / "blobs").iterdir(),
         desk.path / "targets" / "releases" / f"{entry.manifest}.1.0.0.json",
     ]
-    assert len(files) == 8 + 2 + 1
+    # Root and pages of an index and a blob, twice; and a table, a patch, and the difference of the indexes.
+    assert len(files) == 8 + 2 * 3 + 3 + 1
     for file in files:
         whole = file.read_bytes()
         damaged = bytearray(whole)

@@ -29,6 +29,8 @@ def status_text(document: Mapping[str, Any], *, colours: bool) -> str:
         rows.append(("Release", f"{document['target']['version']} into slot {document['target']['slot']}, {armed}"))
     if document["progress"]:
         rows.append(("Progress", progress_text(document["progress"])))
+    if document["plan"]:
+        rows.append(("Plan", document["plan"]))
     rows += [("Reason", reason["text"]) for reason in document["reasons"]]
     if document["error"]:
         error = document["error"]
@@ -72,14 +74,11 @@ def _slot_line(slot: Mapping[str, Any], paint: Any) -> str:
 
 
 def _install_text(install: Mapping[str, Any]) -> str:
-    parts = install["components"].values()
-    image, here, came = (
-        sum(part[key] for part in parts for key in keys)
-        for keys in (("image",), ("copied", "in_place"), ("downloaded",))
-    )
-    share = min(99, here * 100 // image) if came else 100
-    took = f"{install['version']} in {install['seconds']:.1f} s"
-    return f"{took}: {came / 1e6:.1f} MB downloaded, {share} % from this machine"
+    plans = [
+        part["plan"] if len(install["components"]) == 1 else f"{name}: {part['plan']}"
+        for name, part in install["components"].items()
+    ]
+    return f"{install['version']} in {install['seconds']:.1f} s, {'; '.join(plans)}"
 
 
 def progress_text(progress: Mapping[str, Any]) -> str:

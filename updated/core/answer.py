@@ -16,7 +16,9 @@ from updated.core.version import Version
 T = TypeVar("T")
 MAX_EPOCH = 2**40
 STEPS = ("compare", "copy", "download", "verify")
-COSTS = ("image", "in_place", "copied", "downloaded", "written")
+COSTS = (
+    "image", "in_place", "copied", "downloaded", "blob", "patch", "index", "written", "skipped", "discarded",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +62,29 @@ def peak_memory(result: Mapping[str, Any]) -> int:
     return _read(lambda: Object(result, "").number("peak_memory_bytes"))
 
 
-def install_answer(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, int]]:
-    """What each component cost, in bytes, from the answer to `updated fetch install`.
+def plan_answer(message: Mapping[str, Any]) -> tuple[str, str]:
+    """The component and the words of a plan line. Raises `UpdatedError` ("child-failed")."""
+
+    def read() -> tuple[str, str]:
+        line = Object(message, "")
+        return _name(line.line("component", most=32)), line.line("text")
+
+    return _read(read)
+
+
+def install_answer(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, int | str]]:
+    """What each component cost, in bytes, and its plan in words, from the answer to `updated fetch install`.
 
     Raises `UpdatedError` ("child-failed").
     """
 
-    def read() -> Mapping[str, Mapping[str, int]]:
+    def read() -> Mapping[str, Mapping[str, int | str]]:
         installed = Object(result, "").object("installed")
         parts = {_name(name): installed.object(name) for name in installed.keys()}  # noqa: SIM118
-        return {name: {cost: part.number(cost) for cost in COSTS} for name, part in parts.items()}
+        return {
+            name: {"plan": part.line("plan"), **{cost: part.number(cost) for cost in COSTS}}
+            for name, part in parts.items()
+        }
 
     return _read(read)
 

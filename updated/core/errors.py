@@ -40,6 +40,7 @@ CODES: Mapping[str, Code] = {
     "too-slow": Code(Blame.NETWORK, True, "the server sent less than the lowest accepted rate"),
     "too-long": Code(Blame.REPOSITORY, True, "the server sent more than the signed length"),
     "bad-redirect": Code(Blame.REPOSITORY, True, "the server redirected to a place that is not allowed"),
+    "no-ranges": Code(Blame.REPOSITORY, True, "the server sends a file from its beginning only"),
     "encoded": Code(Blame.REPOSITORY, True, "the server compressed a body on the way"),
     # repository
     "metadata-expired": Code(Blame.REPOSITORY, True, "signed metadata is past its expiry date"),
@@ -49,6 +50,7 @@ CODES: Mapping[str, Code] = {
     "wrong-digest": Code(Blame.REPOSITORY, True, "content differs from its signed digest"),
     "manifest-invalid": Code(Blame.REPOSITORY, True, "a signed manifest does not fit its schema"),
     "index-invalid": Code(Blame.REPOSITORY, True, "a chunk index does not fit its format"),
+    "patch-invalid": Code(Blame.REPOSITORY, True, "the table of a patch does not fit its format"),
     "incompatible": Code(Blame.REPOSITORY, False, "the release is made for other machines"),
     "image-too-large": Code(Blame.REPOSITORY, False, "an image is larger than its slot"),
     "denied": Code(Blame.DEVICE, False, "the release failed on this node before"),

@@ -48,13 +48,28 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
+class PatchInfo:
+    """A patch from the image whose SHA-256 is `base`: its table, its frames, and how the index differs, if it says."""
+
+    base: str
+    table: Blob
+    blob: Blob
+    index: Blob | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Component:
-    """One kind of content of a slot: its image's size in bytes and SHA-256, its chunk index and its blob."""
+    """One kind of content of a slot: its image's size in bytes and SHA-256, its chunk index, its blob, and patches."""
 
     size: int
     sha256: str
     index: Blob
     blob: Blob
+    patches: tuple[PatchInfo, ...] = ()
+
+    def patch_from(self, base: Component) -> PatchInfo | None:
+        """The patch from the image of `base`, if there is one."""
+        return next((patch for patch in self.patches if patch.base == base.sha256), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +115,7 @@ class Release:
             "version": self.version.text,
             "compatible": self.compatible,
             "built": format_time(self.built),
-            "components": {
-                name: {
-                    "size": component.size,
-                    "sha256": component.sha256,
-                    "index": {"sha256": component.index.sha256, "length": component.index.length},
-                    "blob": {"sha256": component.blob.sha256, "length": component.blob.length},
-                }
-                for name, component in self.components.items()
-            },
+            "components": {name: _component_document(component) for name, component in self.components.items()},
         }
         if self.notes:
             document["notes"] = self.notes
@@ -135,6 +142,40 @@ def _blob(document: Object) -> Blob:
     return blob
 
 
+def _component_document(component: Component) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "size": component.size,
+        "sha256": component.sha256,
+        "index": _blob_document(component.index),
+        "blob": _blob_document(component.blob),
+    }
+    if component.patches:
+        document["patches"] = [_patch_document(patch) for patch in component.patches]
+    return document
+
+
+def _blob_document(blob: Blob) -> dict[str, Any]:
+    return {"sha256": blob.sha256, "length": blob.length}
+
+
+def _patch_document(patch: PatchInfo) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "base": patch.base, "table": _blob_document(patch.table), "blob": _blob_document(patch.blob),
+    }
+    if patch.index is not None:
+        document["index"] = _blob_document(patch.index)
+    return document
+
+
+def _patch(document: Object) -> PatchInfo:
+    patch = PatchInfo(
+        document.digest("base"), _blob(document.object("table")), _blob(document.object("blob")),
+        _blob(document.object("index")) if document.has("index") else None,
+    )
+    document.done()
+    return patch
+
+
 def _component(components: Object, name: str) -> Component:
     if not is_name(name):
         raise Misfit(f"components.{name[:40]!r} is not a name")
@@ -144,6 +185,7 @@ def _component(components: Object, name: str) -> Component:
         sha256=document.digest("sha256"),
         index=_blob(document.object("index")),
         blob=_blob(document.object("blob")),
+        patches=tuple(map(_patch, document.objects("patches"))) if document.has("patches") else (),
     )
     document.done()
     return component

@@ -36,9 +36,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the engine knows besides the state."""
+    """What the engine knows besides the state. `plan`: where the bytes that are being fetched come from, in words."""
 
     progress: Progress | None = None
+    plan: str = ""
     expiries: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     last_install: Mapping[str, Any] = field(default_factory=dict)
@@ -121,6 +122,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
             "step": progress.step, "component": progress.component, "done": progress.done, "total": progress.total,
             "rate": int(progress.rate), "eta_seconds": progress.eta_seconds,
         },
+        "plan": report.plan if progress is not None and report.plan else None,
         "reasons": [
             {"code": reason.code, "text": reason.text, "until": _time(reason.until)} for reason in state.reasons
         ],
@@ -147,7 +149,9 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
 
 def fault_document(fault: UpdatedError, now: int) -> dict[str, Any]:
     """The status document of a node whose daemon could not start at `now`: nothing is known but why."""
-    nothing = ("running", "target", "offer", "progress", "last_check", "hold", "fallback", "last_install", "health")
+    nothing = (
+        "running", "target", "offer", "progress", "plan", "last_check", "hold", "fallback", "last_install", "health",
+    )  # fmt: skip
     return {
         "schema": SCHEMA, "written_at": format_time(now), "next_check": format_time(now), "pid": 0, "pid_start": None,
         "phase": Phase.FAILED.value, "summary": f"could not start; {fault}", "error": fault.to_json(),

@@ -23,7 +23,7 @@ from updated.publish import blob
 from updated.publish.founding import initialize
 from updated.publish.inspection import Overview, verify
 from updated.publish.keys import PASSPHRASE_VARIABLE, KeyFolder, passphrase
-from updated.publish.publisher import Shipping, add, promote, recall, refresh
+from updated.publish.publisher import PATCHES, Shipping, add, promote, recall, refresh
 from updated.publish.repository import Repository, key_names, locked
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -115,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
         "--level", type=int, choices=range(1, 23), default=blob.LEVEL, metavar="1-22",
         help="zstd level (default: %(default)s)",
     )  # fmt: skip
+    made.add_argument(
+        "--patches", type=int, choices=range(10), default=PATCHES, metavar="0-9",
+        help="from how many of the newest releases to make patches (default: %(default)s)",
+    )  # fmt: skip
 
     made = signing("promote", _promote, "ship a release in a channel")
     made.add_argument("--channel", required=True, metavar="NAME")
@@ -198,8 +202,16 @@ def _add(options: argparse.Namespace) -> None:
     images = _pairs(options.component, "--component")
     with locked(options.repository):
         repository = Repository(options.repository)
-        new = add(repository, keys, draft, images, now=now, level=options.level, progress=_progress())
-    print(f"Release {version} is published." if new else f"Release {version} was published already; nothing to do.")
+        stored = add(
+            repository, keys, draft, images, now=now, level=options.level, patches=options.patches,
+            progress=_progress(),
+        )  # fmt: skip
+    if not stored:
+        print(f"Release {version} was published already; nothing to do.")
+        return
+    print(f"Release {version} is published.")
+    for name, each in stored.items():
+        print(f"  {name}: {each}")
 
 
 def _notes(file: str | None) -> str:
@@ -215,11 +227,12 @@ def _notes(file: str | None) -> str:
 
 def _progress() -> Callable[[str, int, int], None]:
     if not sys.stderr.isatty():
-        return lambda component, done, size: None
+        return lambda what, done, size: None
 
-    def show(component: str, done: int, size: int) -> None:
+    def show(what: str, done: int, size: int) -> None:
+        bar = "#" * (20 * done // size) if size else ""
         end = "\n" if done == size else ""
-        print(f"\r{component}: {done >> 20} of {size >> 20} MiB", end=end, file=sys.stderr, flush=True)
+        print(f"\r{what}: [{bar:<20}] {done >> 20} of {size >> 20} MiB", end=end, file=sys.stderr, flush=True)
 
     return show
 

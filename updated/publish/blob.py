@@ -1,7 +1,8 @@
 """An image as a chunk index and a blob of zstd frames, and back.
 
-Chunks that lie side by side are compressed together in frames of at most `FRAME_LENGTH` bytes, each decodable alone.
-The same image, level and version of zstd always give the same bytes.
+Chunks that lie side by side are compressed together in frames of at most `FRAME_LENGTH` bytes, each decodable alone. A
+frame never mixes chunks that came with different releases: so a node that has the older ones downloads no byte of them.
+The same image, history, level and version of zstd always give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,34 +12,41 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import zstandard
 
+from updated import prefixed
 from updated.core.errors import UpdatedError
-from updated.core.index import MAX_FRAME_LENGTH, MAX_INDEX_LENGTH, Chunk, Frame, Index
+from updated.core.index import Draft, Frame, build_index
 from updated.core.release import Blob, Component
 from updated.publish.chunker import Readable, chunks
+from updated.publish.known import Known, frame_key
+from updated.stored import StoredIndex
 
-# Measured with 2 cores on two images of packaging/image, 127 MB each: Debian 12 without and with its updates, which
-# renew 17 of 123 packages and 29 MB of chunks.
-#   frame    level  blob     the update in whole frames  requests at most  time
-#   64 KiB   15     41.4 MB  10.5 MB                     595                7 s
-#   128 KiB  3      45.2 MB  13.0 MB                     315                2 s
-#   128 KiB  9      42.1 MB  12.1 MB                     315                3 s
-#   128 KiB  15     39.2 MB  11.3 MB                     315                9 s
-#   128 KiB  19     38.7 MB  11.2 MB                     315               26 s
-#   256 KiB  15     37.4 MB  12.5 MB                     175               10 s
-FRAME_LENGTH: Final = 128 * 1024
-"""The most bytes of the image in one frame that is stored."""
-LEVEL: Final = 15
+# Measured with 2 cores on a Debian image of 2 GiB (1.7 GB of content); the whole of it, compressed at once, has 443 MB.
+#   frame    level  blob    time
+#   256 KiB  15     495 MB  150 s
+#   512 KiB  15     -1 %
+#   1 MiB    15     -3 %
+#   1 MiB    17     -6 %    twice the time
+#   1 MiB    19     -9 %    three times the time
+FRAME_LENGTH: Final = 1024 * 1024
+"""The most bytes of the image in one frame."""
+_LEAST_FRAME: Final = 256 * 1024
+_FRAME_CUT: Final = 32
+"""A frame ends, when it is long enough, behind one of so many chunks: where its content says, to be used again."""
+_PAGE_CUT: Final = 2
+"""A page of the index ends behind one of so many frames, again by content."""
+_LONGEST_PAGE: Final = 16
+LEVEL: Final = 17
 """The zstd level when none is asked for."""
 WORKERS: Final = 2
 _AHEAD: Final = 4 * WORKERS
 
 Progress = Callable[[int], None]
 """Is told how many bytes of the image are done."""
-_Members = list[tuple[bytes, int]]
 
 
 class Writable(Protocol):
@@ -47,142 +55,188 @@ class Writable(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
-def group(pieces: Iterable[bytes]) -> Iterator[tuple[bool, list[bytes]]]:
-    """Neighbouring chunks grouped into frames: (whether they are all zeros, the chunks)."""
-    frame: list[bytes] = []
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Chunks of a frame, with their digests; or `zeros`, the length of a run of them."""
+
+    chunks: tuple[bytes, ...]
+    digests: tuple[bytes, ...]
+    zeros: int
+
+    @property
+    def length(self) -> int:
+        return self.zeros or sum(map(len, self.chunks))
+
+
+def _grouped(pieces: Iterable[bytes | int], known: Known) -> Iterator[_Group]:
+    """Neighbouring chunks grouped into frames."""
+    members: list[bytes] = []
+    digests: list[bytes] = []
     length = 0
-    zeros = False
+    birth = -1
+
+    def ended() -> Iterator[_Group]:
+        nonlocal members, digests, length
+        if members:
+            yield _Group(tuple(members), tuple(digests), 0)
+        members, digests, length = [], [], 0
+
     for piece in pieces:
-        zero = piece.count(0) == len(piece)
-        if frame and (zero != zeros or length + len(piece) > (MAX_FRAME_LENGTH if zeros else FRAME_LENGTH)):
-            yield zeros, frame
-            frame, length = [], 0
-        zeros = zero
-        frame.append(piece)
+        if isinstance(piece, int):
+            yield from ended()
+            yield _Group((), (), piece)
+            continue
+        digest = hashlib.sha256(piece).digest()
+        came = known.birth(digest)
+        if came != birth or length + len(piece) > FRAME_LENGTH:
+            yield from ended()
+        birth = came
+        members.append(piece)
+        digests.append(digest)
         length += len(piece)
-    if frame:
-        yield zeros, frame
+        if length >= _LEAST_FRAME and digest[0] % _FRAME_CUT == 0:
+            yield from ended()
+    yield from ended()
 
 
 class _Packer:
-    """Compresses frames in worker threads (zstd and SHA-256 release the GIL), in order, few at a time."""
+    """Compresses frames in worker threads (zstd releases the GIL), in order, few at a time."""
 
-    def __init__(self, level: int) -> None:
-        self._level = level
+    def __init__(self, level: int, known: Known) -> None:
+        self._known = known
         self._local = threading.local()
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="zstd", initializer=self._prepare)
 
-    def _prepare(self) -> None:
-        # A compressor must not be shared by threads.
-        self._local.compressor = zstandard.ZstdCompressor(level=self._level, write_content_size=True)
+        def prepare() -> None:
+            # A compressor must not be shared by threads.
+            self._local.compressor = zstandard.ZstdCompressor(level=level, write_content_size=True)
+            self._local.decompressor = zstandard.ZstdDecompressor()
 
-    def _pack(self, zeros: bool, frame: list[bytes]) -> tuple[bytes, _Members]:
-        members = [(hashlib.sha256(piece).digest(), len(piece)) for piece in frame]
-        compressor: zstandard.ZstdCompressor = self._local.compressor
-        return b"" if zeros else compressor.compress(b"".join(frame)), members
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="zstd", initializer=prepare)
 
-    def packed(self, groups: Iterable[tuple[bool, list[bytes]]]) -> Iterator[tuple[bytes, _Members]]:
-        """For each group the compressed bytes, and digest and length of each chunk."""
+    def _pack(self, group: _Group) -> tuple[bytes, bool]:
+        if group.zeros:
+            return b"", False
+        data = b"".join(group.chunks)
+        kept = self._known.frame(frame_key(group.digests))
+        if kept is not None and _unpack(self._local.decompressor, kept, len(data)) == data:
+            return kept, False
+        return self._local.compressor.compress(data), True
+
+    def packed(self, groups: Iterable[_Group]) -> Iterator[tuple[_Group, bytes, bool]]:
+        """Each group with its compressed bytes, and whether they are new."""
         with self._pool:
-            waiting: deque[Future[tuple[bytes, _Members]]] = deque()
-            for zeros, frame in groups:
-                waiting.append(self._pool.submit(self._pack, zeros, frame))
+            waiting: deque[tuple[_Group, Future[tuple[bytes, bool]]]] = deque()
+            for group in groups:
+                waiting.append((group, self._pool.submit(self._pack, group)))
                 if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                    done, future = waiting.popleft()
+                    yield done, *future.result()
+            for done, future in waiting:
+                yield done, *future.result()
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was made of an image: the component of a release manifest, and the bytes of root and pages of its index.
+
+    `new` is how many bytes of the blob were compressed, and not used again.
+    """
+
+    component: Component
+    root: bytes
+    pages: bytes
+    new: int
 
 
 def build(
-    image: Readable, blob: Writable, *, level: int = LEVEL, progress: Progress = lambda done: None
-) -> tuple[Component, bytes]:
-    """Writes the blob of `image` to `blob`; the component of a release manifest, and the bytes of its chunk index.
+    image: Readable, blob: Writable, *, known: Known | None = None, level: int = LEVEL,
+    progress: Progress = lambda done: None,
+) -> Built:
+    """Writes the blob of `image` to `blob`; what `known` has compressed already is used again.
 
     Raises `UpdatedError` ("bad-image") for an empty image, and OSError.
     """
-    whole = hashlib.sha256()
-    size = 0
-
-    def measured() -> Iterator[bytes]:
-        nonlocal size
-        for piece in chunks(image):
-            whole.update(piece)
-            size += len(piece)
-            yield piece
-
+    known = known or Known()
+    whole = _Hashed(image)
     stored = hashlib.sha256()
-    table: list[tuple[int, _Members]] = []
-    done = 0
-    for data, members in _Packer(level).packed(group(measured())):
+    pages: list[list[Draft]] = [[]]
+    done = new = 0
+    for group, data, is_new in _Packer(level, known).packed(_grouped(chunks(whole), known)):
         stored.update(data)
+        new += len(data) if is_new else 0
         blob.write(data)
-        table.append((len(data), members))
-        done += sum(length for _, length in members)
+        if group.zeros:
+            pages[-1].append((0, group.zeros))
+        else:
+            members = zip(group.digests, map(len, group.chunks), strict=True)
+            pages[-1].append((len(data), list(members)))
+        if len(pages[-1]) >= _LONGEST_PAGE or (group.digests and group.digests[-1][1] % _PAGE_CUT == 0):
+            pages.append([])
+        done += group.length
         progress(done)
-    if not size:
+    if not done:
         raise UpdatedError("bad-image", "the image", "is empty", "Name the image file of the component.")
-    built = Index.build(table)
-    index = built.format()
-    if len(index) > MAX_INDEX_LENGTH:
-        raise UpdatedError("bad-image", "the image", f"has {built.chunk_count} chunks", "Make the image smaller.")
-    return Component(
-        size=size,
-        sha256=whole.hexdigest(),
-        index=Blob(hashlib.sha256(index).hexdigest(), len(index)),
-        blob=Blob(stored.hexdigest(), built.blob_length),
-    ), index
+    root, data = build_index([page for page in pages if page])
+    packed = root.format()
+    component = Component(
+        size=done,
+        sha256=whole.sha256.hexdigest(),
+        index=Blob(hashlib.sha256(packed).hexdigest(), len(packed)),
+        blob=Blob(stored.hexdigest(), root.blob_length),
+    )
+    return Built(component, packed, data, new)
 
 
-def decode(index: Index, blob: Readable) -> Iterator[tuple[Frame, bytes]]:
+def decode(index: StoredIndex, blob: Readable) -> Iterator[tuple[Frame, bytes]]:
     """Every frame of `index` with its decoded bytes, each chunk checked against its digest.
 
     `blob` is read once from its beginning to its end. Raises `UpdatedError` ("wrong-digest") and OSError.
     """
     decompressor = zstandard.ZstdDecompressor()
-    for frame in index.frames:
-        data = bytes(frame.length) if frame.stored == 0 else _unpack(decompressor, frame, blob.read(frame.stored))
+    for frame in index.frames():
+        if not frame.stored:
+            for start in range(0, frame.length, FRAME_LENGTH):
+                length = min(FRAME_LENGTH, frame.length - start)
+                yield frame._replace(offset=frame.offset + start, length=length), bytes(length)
+            continue
+        data = _unpack(decompressor, blob.read(frame.stored), frame.length)
         for chunk in frame.chunks:
             start = chunk.offset - frame.offset
-            if hashlib.sha256(data[start : start + chunk.length]).digest() != chunk.sha256:
-                raise _damaged(chunk)
-        yield frame, data
+            if data is None or hashlib.sha256(data[start : start + chunk.length]).digest() != chunk.sha256:
+                raise UpdatedError(
+                    "wrong-digest", "the blob", f"its content for byte {chunk.offset} of the image is damaged", _MEND
+                )
+        yield frame, data or b""
     if blob.read(1):
         raise UpdatedError("wrong-digest", "the blob", "has more bytes than its index says", _MEND)
 
 
-def _unpack(decompressor: zstandard.ZstdDecompressor, frame: Frame, data: bytes) -> bytes:
+def _unpack(decompressor: zstandard.ZstdDecompressor, data: bytes, length: int) -> bytes | None:
+    """The `length` bytes of a frame; None when it is damaged."""
     try:
-        # A frame whose header promises another size is refused before memory is taken for it.
-        if zstandard.frame_content_size(data) == frame.length:
-            return decompressor.decompress(data, max_output_size=frame.length, allow_extra_data=False)
-    except zstandard.ZstdError:
-        pass
-    raise _damaged(frame.chunks[0])
+        return prefixed.decompress(decompressor, data, length)
+    except prefixed.DamagedError:
+        return None
 
 
 _MEND = "Put the file back from a copy of the repository, or publish the release again."
 
 
-def _damaged(chunk: Chunk) -> UpdatedError:
-    return UpdatedError(
-        "wrong-digest", "the blob", f"its content for byte {chunk.offset} of the image is damaged", _MEND
-    )
-
-
-def check(component: Component, index_data: bytes, blob: Readable, *, progress: Progress = lambda done: None) -> None:
-    """Decodes the whole image and checks it against `component`.
+def check(
+    component: Component, root: bytes, index: StoredIndex, blob: Readable, *, progress: Progress = lambda done: None
+) -> None:
+    """Decodes the whole image and checks it against `component`, whose index has the bytes `root`.
 
     Raises `UpdatedError` ("wrong-digest", "index-invalid") and OSError.
     """
-    _expect("the chunk index", Blob(hashlib.sha256(index_data).hexdigest(), len(index_data)), component.index)
-    index = Index.parse(index_data)
+    expect("the chunk index", Blob(hashlib.sha256(root).hexdigest(), len(root)), component.index)
     stored = _Hashed(blob)
     whole = hashlib.sha256()
     for frame, data in decode(index, stored):
         whole.update(data)
         progress(frame.offset + frame.length)
-    _expect("the blob", Blob(stored.sha256.hexdigest(), index.blob_length), component.blob)
-    _expect("the image", Blob(whole.hexdigest(), index.image_size), Blob(component.sha256, component.size))
+    expect("the blob", Blob(stored.sha256.hexdigest(), index.root.blob_length), component.blob)
+    expect("the image", Blob(whole.hexdigest(), index.root.image_size), Blob(component.sha256, component.size))
 
 
 class _Hashed:
@@ -198,6 +252,7 @@ class _Hashed:
         return data
 
 
-def _expect(what: str, found: Blob, signed: Blob) -> None:
+def expect(what: str, found: Blob, signed: Blob) -> None:
+    """Raises `UpdatedError` ("wrong-digest") when a file is not what was signed."""
     if found != signed:
         raise UpdatedError("wrong-digest", what, "is not as its digest says", _MEND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from typing import Any
 
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
-from updated.core.release import ChannelEntry, Component
+from updated.core.index import IndexRoot
+from updated.core.release import Blob, ChannelEntry, Component, PatchInfo
 from updated.publish import blob
 from updated.publish.repository import Repository
+from updated.stored import StoredIndex, parse_table
 
 SCHEMA = 1
 _DAY = 86400
@@ -136,8 +139,8 @@ class Verdict:
 def verify(repository: Repository, *, now: float, told: Callable[[str], None] = lambda what: None) -> Verdict:
     """Reads all of a repository as nodes will: signatures (by loading it), expiry, manifests, indexes, every frame.
 
-    Raises `UpdatedError` for the first fault: "metadata-expired", "wrong-digest", "index-invalid", "manifest-invalid",
-    "bad-repository".
+    Raises `UpdatedError` for the first fault: "metadata-expired", "wrong-digest", "index-invalid", "patch-invalid",
+    "manifest-invalid", "bad-repository".
     """
     overview = Overview.of(repository)
     for role in overview.roles:
@@ -147,6 +150,7 @@ def verify(repository: Repository, *, now: float, told: Callable[[str], None] = 
                 "Renew it with `releasectl refresh`, where its keys are.",
             )  # fmt: skip
     components: dict[str, Component] = {}
+    patches: dict[str, set[PatchInfo]] = {}
     manifests = {}
     for version in overview.releases:
         release, manifests[version] = repository.release(version)
@@ -155,7 +159,9 @@ def verify(repository: Repository, *, now: float, told: Callable[[str], None] = 
                 "manifest-invalid", f"the manifest of release {version}", f"says that it is {release.version}",
                 "Publish that release again under a new version.",
             )  # fmt: skip
-        components |= {component.index.sha256: component for component in release.components.values()}
+        for component in release.components.values():
+            components[component.index.sha256] = component
+            patches.setdefault(component.index.sha256, set()).update(component.patches)
     for name, entries in overview.channels.items():
         for entry in entries:
             if manifests.get(entry.version.text) != entry.manifest:
@@ -163,17 +169,55 @@ def verify(repository: Repository, *, now: float, told: Callable[[str], None] = 
                     "wrong-digest", f"release {entry.version} in channel {name}", "is not the one that was published",
                     "Promote the published release again.",
                 )  # fmt: skip
-    for component in components.values():
+    stored: set[Blob] = set()
+    for name, component in components.items():
         told(f"image {component.sha256[:12]}")
-        _verify_component(repository, component)
-    stored = sum(component.index.length + component.blob.length for component in components.values())
-    return Verdict(len(overview.roles), len(overview.releases), len(components), stored)
+        root = _verify_image(repository, component, stored)
+        for patch in patches[name]:
+            _verify_patch(repository, patch, root, stored)
+    return Verdict(
+        len(overview.roles), len(overview.releases), len(components), sum(part.length for part in stored)
+    )
 
 
-def _verify_component(repository: Repository, component: Component) -> None:
-    index = repository.read("blobs", component.index.sha256)
-    path = repository.file("blobs", component.blob.sha256)
+def _verify_image(repository: Repository, component: Component, stored: set[Blob]) -> IndexRoot:
+    """Reads index and blob of a component, and adds them to `stored`; the root of its index."""
+    data = repository.read("blobs", component.index.sha256)
+    blob.expect("the chunk index", Blob(hashlib.sha256(data).hexdigest(), len(data)), component.index)
+    root = IndexRoot.parse(data)
+    pages = Blob(root.pages_sha256, root.pages_length)
+    _verify_file(repository, "the pages of the chunk index", pages)
+    index = StoredIndex(root, repository.file("blobs", pages.sha256))
+    with open(_present(repository, component.blob.sha256), "rb") as file:
+        blob.check(component, data, index, file)
+    stored |= {component.index, pages, component.blob}
+    return root
+
+
+def _verify_patch(repository: Repository, patch: PatchInfo, root: IndexRoot, stored: set[Blob]) -> None:
+    """Reads the files of a patch to the image of `root`, and adds them to `stored`."""
+    _verify_file(repository, "the table of a patch", patch.table)
+    _verify_file(repository, "a patch", patch.blob)
+    table = parse_table(repository.read("blobs", patch.table.sha256), root.chunk_count)
+    if table.length != patch.blob.length:
+        raise UpdatedError(
+            "patch-invalid", "the table of a patch", f"lists {table.length} bytes of {patch.blob.length}",
+            "Publish that release again under a new version.",
+        )  # fmt: skip
+    stored |= {patch.table, patch.blob}
+    if patch.index is not None:
+        _verify_file(repository, "the index of a patch", patch.index)
+        stored.add(patch.index)
+
+
+def _verify_file(repository: Repository, what: str, part: Blob) -> None:
+    with open(_present(repository, part.sha256), "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        blob.expect(what, Blob(digest, file.tell()), part)
+
+
+def _present(repository: Repository, name: str) -> str:
+    path = repository.file("blobs", name)
     if not os.path.isfile(path):
         raise UpdatedError("bad-repository", path, "is missing", "Restore the repository from a copy.")
-    with open(path, "rb") as file:
-        blob.check(component, index, file)
+    return path

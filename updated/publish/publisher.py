@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
-from bootctl import durable
 from updated.core.errors import UpdatedError
 from updated.core.release import (
     Blob,
@@ -36,14 +30,13 @@ from updated.publish.repository import (
     Repository,
     available_signers,
 )
+from updated.publish.store import Earlier, Progress, Store, Stored
 
 RENEWAL_SHARE: Final = 1 / 3
 """`refresh` renews a role when less than this share of its lifetime is left."""
+PATCHES: Final = 2
+"""From how many of the newest releases patches are made when nothing else is asked for."""
 _READ_LENGTH: Final = 1024 * 1024
-_UNFINISHED: Final = ".unfinished-"
-
-Progress = Callable[[str, int, int], None]
-"""Is told a component, how many bytes of its image are done, and how many there are."""
 
 
 def add(
@@ -54,11 +47,13 @@ def add(
     *,
     now: float,
     level: int = blob.LEVEL,
-    progress: Progress = lambda component, done, size: None,
-) -> bool:
+    patches: int = PATCHES,
+    progress: Progress = lambda what, done, size: None,
+) -> Mapping[str, Stored]:
     """Publishes `draft`, a release without components, with the image files `images` by component.
 
-    Returns whether anything was new. Raises `UpdatedError` ("bad-image", "bad-request", "bad-key", ...) and OSError.
+    Returns what was stored by component; nothing when the release was published already. Raises `UpdatedError`
+    ("bad-image", "bad-request", "bad-key", ...) and OSError.
     """
     publication = Publication(repository.path, repository.roles, keys, now, (RELEASES,))
     known = [repository.release(version)[0] for version in repository.versions]
@@ -67,28 +62,25 @@ def add(
     unpacked = replace(draft, components={name: _unpacked(size, digest) for name, (size, digest) in found.items()})
     _check(Release.parse, unpacked.format(), f"release {draft.version}")
     if _is_published(known, unpacked):
-        return False
-    _sweep(repository)
-    components = {}
+        return {}
+    repository.sweep()
+    store = Store(repository.file("blobs"))
+    stored = {}
     for name, (size, digest) in found.items():
-        same = _published_component(repository, known, size, digest)
-        if same is None:
-            same = _store(repository, images[name], level, partial(_told, progress, name, size))
-            if (same.size, same.sha256) != (size, digest):
-                raise UpdatedError(
-                    "bad-image", f"the image {images[name]}", "changed while it was read",
-                    "Publish it when it is finished.",
-                )  # fmt: skip
-        components[name] = same
-    release = replace(draft, components=components)
+        stored[name] = store.add(
+            name, images[name], size, _earlier(known, draft, name), _published(known, size, digest),
+            patches=patches, level=level, progress=progress,
+        )  # fmt: skip
+        if (stored[name].component.size, stored[name].component.sha256) != (size, digest):
+            raise UpdatedError(
+                "bad-image", f"the image {images[name]}", "changed while it was read",
+                "Publish it when it is finished.",
+            )  # fmt: skip
+    release = replace(draft, components={name: each.component for name, each in stored.items()})
     publication.put(RELEASES, release_target(release.version.text), release.format())
     publication.sign(RELEASES)
     publication.commit()
-    return True
-
-
-def _told(progress: Progress, component: str, size: int, done: int) -> None:
-    progress(component, done, size)
+    return stored
 
 
 def _identify(component: str, image: str) -> tuple[int, str]:
@@ -145,47 +137,23 @@ def _essence(release: Release) -> object:
     return release.version.text, release.compatible, release.notes, images
 
 
-def _published_component(repository: Repository, known: Sequence[Release], size: int, digest: str) -> Component | None:
-    """The component that some release has for the same image, if its files are there."""
-    for release in known:
-        for component in release.components.values():
-            if (component.size, component.sha256) == (size, digest) and all(
-                _has(repository, part) for part in (component.index, component.blob)
-            ):
-                return component
-    return None
+def _earlier(known: Sequence[Release], draft: Release, name: str) -> list[Earlier]:
+    """The components `name` of the releases below `draft` for the same machines, in ascending order of version."""
+    return [
+        Earlier(release.version.text, release.components[name])
+        for release in sorted(known, key=lambda release: release.version)
+        if release.version < draft.version and release.compatible == draft.compatible and name in release.components
+    ]
 
 
-def _has(repository: Repository, part: Blob) -> bool:
-    try:
-        return os.path.getsize(repository.file("blobs", part.sha256)) == part.length
-    except FileNotFoundError:
-        return False
-
-
-def _sweep(repository: Repository) -> None:
-    """Removes what an `add` that was killed left behind."""
-    for path in glob.glob(os.path.join(glob.escape(repository.file("blobs")), f"{_UNFINISHED}*")):
-        os.unlink(path)
-
-
-def _store(repository: Repository, image: str, level: int, progress: blob.Progress) -> Component:
-    """Puts index and blob of `image` into the repository."""
-    fd, path = tempfile.mkstemp(prefix=_UNFINISHED, dir=repository.file("blobs"))
-    try:
-        with open(fd, "wb") as file, open(image, "rb") as source:
-            component, index = blob.build(source, file, level=level, progress=progress)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            durable.sync_fd(file.fileno())
-        if not _has(repository, component.blob):
-            durable.rename(path, repository.file("blobs", component.blob.sha256))
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-    if not _has(repository, component.index):
-        durable.write_file(repository.file("blobs", component.index.sha256), index)
-    return component
+def _published(known: Sequence[Release], size: int, digest: str) -> list[Component]:
+    """The components that releases have for this very image, those of the newest first."""
+    return [
+        component
+        for release in sorted(known, key=lambda release: release.version, reverse=True)
+        for component in release.components.values()
+        if (component.size, component.sha256) == (size, digest)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

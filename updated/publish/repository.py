@@ -1,15 +1,16 @@
 """A TUF repository as files: read and checked from the root down, changed so that every reader sees old or new.
 
 Layout: `metadata/` and `targets/` as in the TUF specification with consistent snapshots, `blobs/<SHA-256>` for chunk
-indexes and blobs. The top `targets` role delegates `releases/*` to the role `releases`, and `channels/<name>.json` to a
-role of the channel's name. How many days a role's signature lasts stands in its signed metadata, as
-`x-updated-lifetime-days`.
+indexes, blobs and patches. The top `targets` role delegates `releases/*` to the role `releases`, and
+`channels/<name>.json` to a role of the channel's name. How many days a role's signature lasts stands in its signed
+metadata, as `x-updated-lifetime-days`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ from updated.publish.keys import KeyFolder
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 TOP_ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 RELEASES: Final = "releases"
+UNFINISHED: Final = ".unfinished-"
+"""How the names of files begin that are not whole yet."""
 LIFETIME: Final = "x-updated-lifetime-days"
 _RESTORE: Final = "Restore the repository from a copy."
 
@@ -121,6 +124,13 @@ class Repository:
                 "Name one of these.",
             )  # fmt: skip
         return Channel.parse(self._target(name, channel_target(name))[0])
+
+    def sweep(self) -> None:
+        """Removes what publishers that were killed left half written. Raises OSError."""
+        for folder in ("blobs", "metadata", "targets/*"):
+            for name in (f"{UNFINISHED}*", ".*.tmp"):
+                for path in glob.glob(os.path.join(glob.escape(self.path), folder, name)):
+                    os.unlink(path)
 
     def read(self, *parts: str) -> bytes:
         """The bytes of a file in the repository."""
