@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint docs system-packages clean help
+.PHONY: demo test lint docs bench system-packages clean help
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,14 @@ lint: $(STAMP) ## ruff and mypy --strict
 
 test: $(STAMP) lint ## Everything that continuous integration checks
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# As root, for block devices; what takes long to make is kept in build/bench.
+bench: $(STAMP) ## Compare with other tools; see packaging/doc/benchmark.md
+	@sh packaging/install-bench-packages
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint packaging/constraints.txt --editable '.[bench]'
+	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench --kind erofs --only delta-patch,delta-upgrade,computed --rounds 3
+	$(BIN)/python -m tests.bench --report
 
 docs: $(STAMP) ## Write the generated tables of the documents anew
 	$(BIN)/python -m tests.documents

@@ -249,6 +249,7 @@ def test_an_image_that_is_in_place_is_not_written_when_the_running_one_has_it_to
     machine.has(machine.published.new.image)
     done = machine.install()
     assert (machine.source.asked, written, done.discarded) == ([], [], 0)
+    assert done.in_place == data_length(machine.published.new)
 
 
 def test_only_the_frames_that_miss_something_are_downloaded(machine: Machine) -> None:

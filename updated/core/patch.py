@@ -6,7 +6,7 @@ prefix (a zstd dictionary of raw content). Format, version 1, compressed as one 
 | bytes | what |
 |---|---|
 | 8 | magic `UPDPAT\\x00\\x01` |
-| 4 | length in bytes of a block of the base (a power of two), in which windows are counted |
+| 4 | length in bytes of a block of the base, in which windows are counted |
 | 4 | number of frames |
 | per frame: 4 | compressed length in bytes |
 | 2, 2 | number of windows W, number of runs of chunks R |
