@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     """The exit status: 1 when a run failed."""
     options = _options(arguments)
     adopt_orphans()
+    # So that devices are given back and servers ended, as at Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if options.report:
         report.write(json.loads(options.results.read_text()))
         return 0
@@ -64,18 +67,19 @@ def _run(folder: Path, suite: Suite, results: Path, tools: list[Tool]) -> int:
     failed = False
     www = folder / "www" / suite.name
     www.mkdir(parents=True, exist_ok=True)
-    with open_slot(folder / f"slot-{suite.slot_size >> 20}.img", suite.slot_size) as slot, serve(www) as server:
-        runner = Runner(server, www, slot, suite.machine, folder)
+    with open_slot(folder / f"slot-{suite.slot_size >> 20}.img", suite.slot_size) as slot:
         if not slot.is_device:
             print("  not root: the slots are files, and nobody counts what is written")
             suite = suites.without(suite, [tool for tool in tools if tool.needs_devices])
         print(f"{suite.name}: publishes", flush=True)
-        suites.publish(runner, suite)
+        suites.publish(www, suite)
         print(f"{suite.name}: runs", flush=True)
-        for plan in suite.plans:
-            records = suites.run(runner, plan)
-            failed = failed or any(record.error for record in records)
-            _add(results, suite.name, [record.to_json() for record in records], tools)
+        with serve(www) as server:
+            runner = Runner(server, www, slot, suite.machine, folder)
+            for plan in suite.plans:
+                records = suites.run(runner, plan)
+                failed = failed or any(record.error for record in records)
+                _add(results, suite.name, [record.to_json() for record in records], tools)
     return 1 if failed else 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 OWN = "updated"
 SEALED = "updated + seal"
-RANGES = "updated, without a patch"
+RANGES = "updated without a patch"
 _OURS = (OWN, SEALED, RANGES)
 
 

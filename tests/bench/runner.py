@@ -58,12 +58,6 @@ class Runner:
         self._work = work
         self._whole: dict[tuple[str, str], int] = {}
 
-    def publish(self, tool: Tool, jobs: list[Job]) -> None:
-        """Makes what the server shows of a tool."""
-        folder = self._www / tool.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        tool.publish(jobs, folder)
-
     def warm(self, tool: Tool) -> None:
         """Reads what the server shows once: it then sends from memory, as a busy server does."""
         for path in (self._www / tool.folder).rglob("*"):
@@ -124,7 +118,7 @@ class Runner:
 
     def _measured(self, scenario: Scenario, tool: Tool, number: int, place: Place) -> Record:
         job = scenario.job
-        if scenario.half or scenario.before is not None:
+        if scenario.half or scenario.before == job.new:
             job = Job(job.new, job.old, again=True)
         tool.prepare(job, place)
         for path in (place.slot, place.running):

@@ -55,8 +55,9 @@ class Traffic:
 class Server:
     """A running nginx. `port` is its own; clients use `url`."""
 
-    def __init__(self, port: int, log: Path) -> None:
+    def __init__(self, port: int, log: Path, process: subprocess.Popen[bytes]) -> None:
         self.port = port
+        self._process = process
         self._log = log
         self._seen = 0
 
@@ -66,8 +67,10 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def traffic(self) -> Traffic:
-        """What was sent since the last call."""
+        """What was sent since the last call. Raises RuntimeError when the server was ended by somebody else."""
         time.sleep(_SETTLE)
+        if self._process.poll() is not None:
+            raise RuntimeError(f"nginx ended with status {self._process.returncode}; run this again")
         lines = self._log.read_text().splitlines()
         new, self._seen = lines[self._seen :], len(lines)
         return Traffic(sum(int(line.split()[0]) for line in new), len(new))
@@ -91,7 +94,7 @@ def serve(directory: Path) -> Iterator[Server]:
         )  # fmt: skip
         try:
             nginx._wait_until_it_answers(process, port, f"{work}/error.log")
-            server = Server(port, Path(work) / "access.log")
+            server = Server(port, Path(work) / "access.log", process)
             server.traffic()
             yield server
         finally:

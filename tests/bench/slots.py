@@ -97,8 +97,16 @@ class WrongContent(Exception):
 
 @contextmanager
 def open_slot(file: Path, size: int) -> Iterator[Slot]:
-    """A slot of `size` bytes over `file`, which is made and written once, so that its blocks are all there."""
+    """A slot of `size` bytes over `file`, which is made and written once, so that its blocks are all there.
+
+    Raises SystemExit when another benchmark uses it.
+    """
     with ExitStack() as stack:
+        lock = stack.enter_context(file.with_suffix(".lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SystemExit(f"another benchmark uses {file.name}; wait for its end") from None
         if not file.exists() or file.stat().st_size != size:
             with file.open("wb") as new:
                 new.truncate(size)

@@ -108,14 +108,16 @@ def change_suite(folder: Path) -> Suite:
     return Suite("change", base, CHANGE_SIZE, plans)
 
 
-def publish(runner: Runner, suite: Suite) -> None:
-    """Makes all that the server shows."""
+def publish(www: Path, suite: Suite) -> None:
+    """Makes all that the server shows, in the folder `www`."""
     tools: dict[tuple[str, str], tuple[Tool, list[Job]]] = {}
     for plan in suite.plans:
         for tool in plan.tools:
             tools.setdefault((tool.name, tool.folder), (tool, []))[1].append(plan.scenario.job)
     for tool, jobs in tools.values():
-        runner.publish(tool, jobs)
+        folder = www / tool.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        tool.publish(jobs, folder)
 
 
 def run(runner: Runner, plan: Plan) -> list[Record]:

@@ -21,6 +21,8 @@ software = {{
   images: ( {{ filename = "{file}"; device = "{slot}"; sha256 = "{digest}"; {rest} }} );
 }}
 """
+# Now and then its exit status says that it failed when all is installed; the slot is looked at anyway.
+_SUCCESS = "SWUPDATE successful"
 _STREAMED = 'type = "raw"; compressed = "zstd"; installed-directly = true;'
 _DELTA = 'type = "delta"; properties: {{ url = "{url}"; source = "{source}"; chain = "raw"; zckloglevel = "error"; }};'
 
@@ -75,13 +77,15 @@ class Swupdate(Tool):
         return _STREAMED
 
     def steps(self, job: Job, place: Place) -> list[Step]:
-        certificate = str(self._folder / "cert.pem")
-        command = ["swupdate", "-k", certificate, "-H", "bench:1.0", "-l", "2"]
         download = ["-d", f"-u {place.url}/{type(self).__name__}.swu"]
-        # Now and then its downloader says that it failed when all is installed; the slot is looked at anyway.
         environment = {"TMPDIR": str(place.work)}
-        install = Step("install", [*command, *download], environment=environment, success="SWUPDATE successful")
+        command = [*self.command(), *download]
+        install = Step("install", command, environment=environment, success=_SUCCESS)
         return [install, sync(place)]
+
+    def command(self) -> list[str]:
+        """The program, with what does not depend on where the archive comes from."""
+        return ["swupdate", "-k", str(self._folder / "cert.pem"), "-H", "bench:1.0", "-l", "2"]
 
 
 class SwupdateDelta(Swupdate):
@@ -89,7 +93,7 @@ class SwupdateDelta(Swupdate):
 
     name = "SWUpdate delta"
     folder = "zchunk"
-    programs = (*Swupdate.programs, "zck", "zck_read_header")
+    programs = (*Swupdate.programs, "curl", "zck", "zck_read_header")
     payload = "image.header"
     delta = True
 
@@ -105,6 +109,18 @@ class SwupdateDelta(Swupdate):
             zchunk_file(job.new, folder)
         _certificate(folder)
         self._folder = folder
+
+    def steps(self, job: Job, place: Place) -> list[Step]:
+        # Its own downloader, done with so small an archive, now and then ends the program in the middle of its work.
+        archive = place.work / "delta.swu"
+        url = f"{place.url}/{type(self).__name__}.swu"
+        environment = {"TMPDIR": str(place.work)}
+        command = [*self.command(), "-i", str(archive)]
+        return [
+            Step("download", ["curl", "--silent", "--show-error", "--fail", "-o", str(archive), url]),
+            Step("install", command, environment=environment, success=_SUCCESS),
+            sync(place),
+        ]
 
     def contents(self, job: Job, place: Place) -> Path:
         file = zchunk_file(job.new, self._folder)
