@@ -29,9 +29,10 @@ from updated.stored import StoredIndex
 # a large upgrade. Of plain chunks, compressed together by the MiB, level 15 makes 4.22 and 17.5 MB.
 #   prefix   block    level  security patch  upgrade
 #   2 MiB    64 KiB   15     0.85 MB         5.05 MB
-#   4 MiB    64 KiB   15     0.85 MB         5.05 MB   twice the memory and time
-#   2 MiB    32 KiB   15     0.87 MB         5.07 MB
-#   2 MiB    32 KiB   19     0.75 MB         4.67 MB   four times the time
+#   2 MiB    32 KiB   15     0.87 MB         5.12 MB
+#   4 MiB    64 KiB   15                     5.05 MB
+#   2 MiB    32 KiB   17                     4.91 MB
+#   2 MiB    32 KiB   19                     4.67 MB
 CONTENT_LENGTH: Final = 1024 * 1024
 """The most bytes of new chunks in one frame."""
 PREFIX_LENGTH: Final = 2 * 1024 * 1024
