@@ -127,14 +127,25 @@ def find_in_place(states: ChunkStates, frames: Sequence[Frame], state: int, regi
     """
     found = 0
     for first, run in states.runs(frames, state):
-        start = run[0].offset
-        data = region.load(start, run[-1].offset + run[-1].length - start, buffer)
-        for number, chunk in enumerate(run, first):
-            piece = data[chunk.offset - start : chunk.offset - start + chunk.length]
-            if hashlib.sha256(piece).digest() == chunk.sha256:
+        data = region.load(run[0].offset, span(run), buffer)
+        for number, (chunk, piece) in enumerate(pieces(run, data), first):
+            if piece is not None:
                 states.states[number] = DONE
                 found += chunk.length
     return found
+
+
+def span(run: Sequence[Chunk]) -> int:
+    """The length in bytes of chunks that follow each other."""
+    return run[-1].offset + run[-1].length - run[0].offset
+
+
+def pieces(run: Sequence[Chunk], data: memoryview) -> Iterator[tuple[Chunk, memoryview | None]]:
+    """Each chunk of `run` with its bytes in `data`, which begins with the first; None where the digest is another."""
+    for chunk in run:
+        start = chunk.offset - run[0].offset
+        piece = data[start : start + chunk.length]
+        yield chunk, piece if hashlib.sha256(piece).digest() == chunk.sha256 else None
 
 
 def holds(region: Region, chunk: Chunk, buffer: Buffer) -> bool:

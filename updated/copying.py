@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from updated.chunkstate import DONE, LOAD_LENGTH, LOCAL, MISSING, WORKERS, ChunkStates, find_in_place
+from updated.chunkstate import DONE, LOAD_LENGTH, LOCAL, MISSING, WORKERS, ChunkStates, find_in_place, pieces, span
 from updated.core.errors import UpdatedError
 from updated.core.index import Chunk, Frame, PageEntry
 from updated.readback import in_order
@@ -87,16 +86,13 @@ class Copying:
 
     def _copy_run(self, region: Region, place: int, first: int, run: list[Chunk]) -> None:
         tools, states = self._tools, self._states.states
-        start = run[0].offset
-        length = run[-1].offset + run[-1].length - start
         try:
-            data = region.load(place, length, tools.buffer)
+            data = region.load(place, span(run), tools.buffer)
         except UpdatedError:
-            data = memoryview(bytes(length))  # fails its digests
+            data = memoryview(bytes(span(run)))  # fails its digests
         copied = 0
-        for number, chunk in enumerate(run, first):
-            piece = data[chunk.offset - start : chunk.offset - start + chunk.length]
-            if hashlib.sha256(piece).digest() == chunk.sha256:
+        for number, (chunk, piece) in enumerate(pieces(run, data), first):
+            if piece is not None:
                 tools.stretch.add(chunk.offset, piece)
                 copied += chunk.length
                 states[number] = DONE

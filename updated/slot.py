@@ -17,7 +17,6 @@ STRETCH_LENGTH = 1024 * 1024
 # What a slow medium has to catch up with at most when the last byte is written.
 SLICE_LENGTH = 64 * 1024 * 1024
 MAX_EDGES = 512
-_ZEROS = bytes(BLOCK)
 
 
 class Slot:
@@ -81,6 +80,9 @@ class Slot:
         """Writes the edges that nobody completed, and returns when all is on the medium."""
         with self._edge_lock:
             self._settle_edges()
+        self._sync()
+
+    def _sync(self) -> None:
         try:
             durable.sync_fd(self.region.fd)
         except OSError as error:
@@ -129,10 +131,7 @@ class Slot:
                 self._unsynced = 0
         if due:
             with self._sync_lock:
-                try:
-                    durable.sync_fd(self.region.fd)
-                except OSError as error:
-                    raise storage_error("the passive slot", error) from None
+                self._sync()
 
     def _store_edge(self, start: int, data: bytes) -> None:
         with self._edge_lock:
