@@ -7,16 +7,14 @@ amount of memory and time, and that bytes are never joined at the wrong place.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import random as chance
 import re
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin
 
 import requests
 import requests.adapters
@@ -24,6 +22,22 @@ import urllib3.exceptions
 
 from updated.core.errors import UpdatedError
 from updated.directory import DirectorySource, checked_name, too_long
+from updated.http_faults import (
+    MEND_NETWORK,
+    bad_address,
+    certificate_problem,
+    content_length,
+    endpoint,
+    no_ranges,
+    reason,
+    refuse_encoding,
+    require_readable,
+    retry_after,
+    shown,
+    strong_validator,
+    too_slow,
+    truncated,
+)
 from updated.ports import Source
 from updated.throttle import Throttle, TooSlow
 
@@ -34,7 +48,6 @@ _PIECE = 64 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?:[/?][!-~]*)?")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)", re.ASCII)
-_MEND_NETWORK = "Check the network and the address of the repository; it is tried again by itself."
 _MEND_SERVER = "Look at the log of the web server; it is tried again by itself."
 
 
@@ -118,9 +131,9 @@ class HttpSource:
         random: Callable[[], float] = chance.random,
     ) -> None:
         self._base = base_url.rstrip("/") + "/"
-        self._scheme, self._host = _endpoint(self._base)
+        self._scheme, self._host = endpoint(self._base)
         if "?" in base_url or "#" in base_url:
-            raise _bad_address(base_url)
+            raise bad_address(base_url)
         self._settings = settings
         self._throttle = throttle or Throttle(
             settings.bandwidth_limit, settings.lowest_rate, settings.window_seconds, sleep=sleep, monotonic=monotonic
@@ -141,9 +154,9 @@ class HttpSource:
             self._session.mount(prefix, requests.adapters.HTTPAdapter(pool_maxsize=settings.connections))
         self._session.verify = settings.ca_bundle or DEFAULT_CA_BUNDLE
         if self._scheme == "https":
-            _require_readable(self._session.verify, "the CA bundle")
+            require_readable(self._session.verify, "the CA bundle")
         if settings.client_certificate is not None:
-            _require_readable(settings.client_certificate, "the client certificate")
+            require_readable(settings.client_certificate, "the client certificate")
         if settings.proxy is not None:
             self._session.proxies = {"http": settings.proxy, "https": settings.proxy}
 
@@ -178,10 +191,10 @@ class HttpSource:
                 headers["If-Range"] = validator
             try:
                 with self._response(url, headers) as response:
-                    validator = _strong_validator(response.headers) or validator
+                    validator = strong_validator(response.headers) or validator
                     skip = _bytes_before(response, url, position, end)
                     if skip and not answered:
-                        raise _no_ranges(url, position, end)
+                        raise no_ranges(url, position, end)
                     answered = True
                     for piece in self._pieces(response, url):
                         fresh = piece[skip:][: end - position]
@@ -191,7 +204,7 @@ class HttpSource:
                             yield fresh
                         if position == end:
                             return
-                raise _MayPass(_truncated(url, f"it ended after {position} of {end} bytes"))
+                raise _MayPass(truncated(url, f"it ended after {position} of {end} bytes"))
             except _MayPass as fault:
                 # Less than its share of the lowest rate would have brought is no progress: a server that drops each
                 # connection after a few bytes could hold us for ever otherwise.
@@ -208,7 +221,7 @@ class HttpSource:
             if response.status_code != 200:
                 raise _status_error(response, url)
             data = bytearray()
-            if _content_length(response.headers) > most:
+            if content_length(response.headers) > most:
                 raise too_long(url, most)
             for piece in self._pieces(response, url):
                 data += piece
@@ -238,20 +251,20 @@ class HttpSource:
                     continue
                 if response.status_code not in (200, 206):
                     raise _status_error(response, url)
-                _refuse_encoding(response.headers, url)
+                refuse_encoding(response.headers, url)
             except BaseException:
                 response.close()
                 raise
             return response
         raise UpdatedError(
-            "bad-redirect", _shown(url), f"comes after more than {MAX_REDIRECTS} redirects",
+            "bad-redirect", shown(url), f"comes after more than {MAX_REDIRECTS} redirects",
             "Mend the redirects on the web server, or configure the final address.",
         )
 
     def _get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         settings = self._settings
         # The certificate says who this node is, and only the configured server may know.
-        certificate = settings.client_certificate if _endpoint(url) == (self._scheme, self._host) else None
+        certificate = settings.client_certificate if endpoint(url) == (self._scheme, self._host) else None
         try:
             return self._session.get(
                 url,
@@ -268,7 +281,7 @@ class HttpSource:
         target = response.headers.get("Location", "")
         try:
             target = urljoin(url, target)
-            scheme, host = _endpoint(target)
+            scheme, host = endpoint(target)
         except (ValueError, UpdatedError):
             scheme, host = "", ""
         if _PLAIN_URL.fullmatch(target) is None:
@@ -280,7 +293,7 @@ class HttpSource:
             allowed = scheme in ("http", "https") and host == self._host
         if not allowed:
             raise UpdatedError(
-                "bad-redirect", _shown(url), f"redirects to {_shown(target)[:200]}, which is not allowed",
+                "bad-redirect", shown(url), f"redirects to {shown(target)[:200]}, which is not allowed",
                 "Configure the final address, or name the host among those to which https may redirect.",
             )
         return target
@@ -297,7 +310,7 @@ class HttpSource:
             try:
                 meter.received(len(piece))
             except TooSlow as slow:
-                raise _MayPass(_too_slow(url, str(slow))) from None
+                raise _MayPass(too_slow(url, str(slow))) from None
             bandwidth.spend(len(piece))
             yield piece
 
@@ -306,9 +319,9 @@ class HttpSource:
             # read() would go on until all that it was asked for is there, however slowly that comes.
             piece: bytes = response.raw.read1(most, decode_content=False)
         except urllib3.exceptions.ReadTimeoutError:
-            raise _MayPass(_too_slow(url, f"sent nothing for {self._settings.read_timeout:.0f} s")) from None
+            raise _MayPass(too_slow(url, f"sent nothing for {self._settings.read_timeout:.0f} s")) from None
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-            raise _MayPass(_truncated(url, _reason(error))) from None
+            raise _MayPass(truncated(url, reason(error))) from None
         return piece
 
 
@@ -320,140 +333,38 @@ def _bytes_before(response: requests.Response, url: str, position: int, end: int
     match = _CONTENT_RANGE.fullmatch(given)
     if match is None or int(match[1]) != position or not position <= int(match[2]) < end:
         raise UpdatedError(
-            "http-status", _shown(url),
+            "http-status", shown(url),
             f"answered with the range {given[:80]!r} where bytes {position}-{end - 1} were asked for",
             "Mend the web server or the cache before it.",
         )
     return 0
 
 
-def _strong_validator(headers: Mapping[str, str]) -> str | None:
-    """The entity tag, when it vouches for each byte (RFC 9110, 8.8.3)."""
-    tag = headers.get("ETag", "")
-    return tag if len(tag) >= 2 and tag[0] == tag[-1] == '"' else None
-
-
-def _content_length(headers: Mapping[str, str]) -> int:
-    text = headers.get("Content-Length", "0")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
-def _refuse_encoding(headers: Mapping[str, str], url: str) -> None:
-    content = headers.get("Content-Encoding", "identity").strip().lower()
-    transfer = headers.get("Transfer-Encoding", "chunked").strip().lower()
-    if content not in ("", "identity") or transfer != "chunked":
-        raise UpdatedError(
-            "encoded", _shown(url), f"came encoded ({content}, {transfer}) though that was not asked for",
-            "Switch compression off for this path on the web server.",
-        )
-
-
 def _status_error(response: requests.Response, url: str) -> Exception:
     status = response.status_code
     if status in (403, 404):
         return UpdatedError(
-            "not-found", _shown(url), f"is not there (HTTP status {status})",
+            "not-found", shown(url), f"is not there (HTTP status {status})",
             "Check the address of the repository; the publisher must see to it that it is complete.",
         )
     if status == 416 and "Range" in response.request.headers:
         return UpdatedError(
-            "truncated", _shown(url), "is shorter on the server than it is signed to be",
+            "truncated", shown(url), "is shorter on the server than it is signed to be",
             "If it stays so, the mirror is damaged: the publisher must mend it.",
         )
-    error = UpdatedError("http-status", _shown(url), f"was answered with HTTP status {status}", _MEND_SERVER)
+    error = UpdatedError("http-status", shown(url), f"was answered with HTTP status {status}", _MEND_SERVER)
     if status == 429 or status >= 500:
-        return _MayPass(error, _retry_after(response.headers) if status in (429, 503) else 0)
+        return _MayPass(error, retry_after(response.headers) if status in (429, 503) else 0)
     return error
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """The seconds for which a server asks (RFC 9110, 10.2.3); 0 when it names a date, or nothing."""
-    text = headers.get("Retry-After", "").strip()
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
-def _no_ranges(url: str, position: int, end: int) -> UpdatedError:
-    return UpdatedError(
-        "no-ranges", _shown(url), f"came from its beginning where bytes {position}-{end - 1} were asked for",
-        "Switch ranges on (Accept-Ranges) on the web server and on the caches before it.",
-    )
-
-
-def _truncated(url: str, reason: str) -> UpdatedError:
-    return UpdatedError("truncated", _shown(url), f"did not come whole: {reason}", _MEND_NETWORK)
-
-
-def _too_slow(url: str, cause: str) -> UpdatedError:
-    return UpdatedError("too-slow", _shown(url), cause, _MEND_NETWORK)
-
-
 def _connection_error(url: str, error: BaseException) -> Exception:
-    problem = _certificate_problem(error)
+    problem = certificate_problem(error)
     if problem is not None:
         return UpdatedError(
-            "unreachable", _shown(url), f"the server's certificate is not accepted: {problem}",
+            "unreachable", shown(url), f"the server's certificate is not accepted: {problem}",
             "Check the server's certificate, the configured CA bundle and the clock.",
         )
     if isinstance(error, requests.exceptions.ReadTimeout):
-        return _MayPass(_too_slow(url, "sent no answer in time"))
-    return _MayPass(UpdatedError("unreachable", _shown(url), f"no answer: {_reason(error)}", _MEND_NETWORK))
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and what lies below it; requests and urllib3 nest the cause in `args` and `reason`."""
-    pending: list[object] = [error]
-    for _ in range(20):
-        if not pending:
-            return
-        each = pending.pop(0)
-        if isinstance(each, BaseException):
-            yield each
-            pending += [getattr(each, "reason", None), *each.args, each.__cause__, each.__context__]
-
-
-def _certificate_problem(error: BaseException) -> str | None:
-    for each in _causes(error):
-        if isinstance(each, ssl.SSLCertVerificationError):
-            return each.verify_message
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost words about `error`: system errors say it best."""
-    words = str(error)
-    for each in _causes(error):
-        if isinstance(each, OSError) and each.strerror:
-            words = each.strerror
-    return words[:300] or type(error).__name__
-
-
-def _endpoint(url: str) -> tuple[str, str]:
-    """Scheme and host name of a URL of a web server. Raises `UpdatedError` ("bad-config")."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-        if parts.scheme in ("http", "https") and host and parts.port != 0:
-            return parts.scheme, host
-    except ValueError:
-        pass
-    raise _bad_address(url)
-
-
-def _bad_address(url: str) -> UpdatedError:
-    return UpdatedError(
-        "bad-config", f"the address {_shown(url)[:200]!r}", "is not one of a repository",
-        "Give a URL such as https://updates.example.org/repository, or an absolute path.",
-    )
-
-
-def _shown(url: str) -> str:
-    """`url` without a password in it."""
-    return re.sub(r"^(\w+://)[^/@]*@", r"\1", url)
-
-
-def _require_readable(path: str, what: str) -> None:
-    if not os.access(path, os.R_OK):
-        raise UpdatedError(
-            "bad-config", f"{what} {path}", "is missing or can't be read",
-            "Install the package ca-certificates, or name a readable PEM file in the configuration.",
-        )
+        return _MayPass(too_slow(url, "sent no answer in time"))
+    return _MayPass(UpdatedError("unreachable", shown(url), f"no answer: {reason(error)}", MEND_NETWORK))

@@ -8,7 +8,6 @@ fault is an `UpdatedError`; and what was verified can be exported for another pr
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import re
@@ -36,7 +35,8 @@ from updated.core.document import Misfit, format_time, parsed
 from updated.core.errors import UpdatedError
 from updated.core.floors import TOP_ROLES, Floors, rolled_back
 from updated.core.version import Version
-from updated.directory import DirectorySource, checked_name
+from updated.directory import DirectorySource
+from updated.metadata_store import holds, locked, sync, write
 from updated.ports import Source
 
 CONFIG = UpdaterConfig(
@@ -88,7 +88,7 @@ class Trust:
         self.notes: list[str] = []
         self._fetcher = _Fetcher(source)
         with self._storage(), contextlib.ExitStack() as undo:
-            self._close = weakref.finalize(self, os.close, _locked(store))
+            self._close = weakref.finalize(self, os.close, locked(store))
             undo.callback(self.close)
             for name in os.listdir(store):
                 if _LIBRARY_TEMPORARY.fullmatch(name):
@@ -143,7 +143,7 @@ class Trust:
                 self._client.refresh()
             floors = self._raised_floors()
         with self._storage():
-            _sync(self._store)
+            sync(self._store)
         self._write_floors(floors)
         if root_once_a_day and self._fetcher.has_newest_root:
             record.write(self._probe_path(), {"schema": _PROBE_SCHEMA, "probed": format_time(self.reference_time)})
@@ -205,9 +205,9 @@ class Trust:
         with self._storage(f"the folder {directory}"):
             for name, cached in copies.items():
                 with open(os.path.join(self._store, cached), "rb") as file:
-                    _write(directory, f"metadata/{name}", file.read())
+                    write(directory, f"metadata/{name}", file.read())
             for name, data in self._obtained.items():
-                _write(directory, name, data)
+                write(directory, name, data)
 
     def _loaded(self) -> set[str]:
         return {role for role in {*TOP_ROLES, *self.versions()} if role in self._client.trusted}
@@ -238,7 +238,7 @@ class Trust:
             return None
         latest = self._source.read(_TIMESTAMP_NAME, CONFIG.timestamp_max_length)
         with self._storage():
-            if not _holds(os.path.join(self._store, "timestamp.json"), latest):
+            if not holds(os.path.join(self._store, "timestamp.json"), latest):
                 return None
             try:
                 with self._fetcher.repeating(latest):
@@ -477,24 +477,6 @@ def _invalid(what: str, cause: str) -> UpdatedError:
     return UpdatedError("metadata-invalid", what, cause, _MEND_PUBLISHER)
 
 
-def _locked(store: str) -> int:
-    """An open file that holds the lock of `store`, which is made when it is missing."""
-    os.makedirs(store, mode=0o700, exist_ok=True)
-    fd = os.open(os.path.join(store, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise UpdatedError(
-            "already-running", f"the metadata store {store}", "is in use by another process",
-            "Wait until that one has ended.",
-        ) from None
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
 def _cached_floors(store: str, root_of_trust: bytes) -> Floors:
     """What the cache vouches for, verified against the pinned root; empty floors when it is not whole."""
 
@@ -522,32 +504,3 @@ def _forget_rotated(store: str, floors: Floors, root: Root) -> None:
     if floors.rotated(_keys(root)) & {"timestamp", "snapshot"}:
         for role in ("timestamp", "snapshot"):
             durable.remove(os.path.join(store, f"{role}.json"))
-
-
-def _holds(path: str, data: bytes) -> bool:
-    """Whether there is a file `path` with exactly this content."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(data) + 1) == data
-    except FileNotFoundError:
-        return False
-
-
-def _sync(store: str) -> None:
-    """Brings the cached metadata to the medium; the library only renames it into place."""
-    for folder in (os.path.join(store, "root_history"), store):
-        for name in sorted(os.listdir(folder)):
-            if name.endswith(".json") and not os.path.islink(path := os.path.join(folder, name)):
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    durable.sync_fd(fd)
-                finally:
-                    os.close(fd)
-        durable.sync_directory(folder)
-
-
-def _write(directory: str, name: str, data: bytes) -> None:
-    path = os.path.join(directory, checked_name(name))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb") as file:
-        file.write(data)
