@@ -11,9 +11,8 @@ import dataclasses
 import logging
 import os
 import random
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from bootctl import durable, model
@@ -21,7 +20,8 @@ from bootctl.backend import Backend
 from bootctl.errors import BootError
 from bootctl.model import BootView
 from updated import record
-from updated.children import Children, Message, account
+from updated.assignment import downloader, make_task, running_slot
+from updated.children import Children, Message
 from updated.config import Settings
 from updated.core import effects, events
 from updated.core.answer import check_answer, install_answer, peak_memory, plan_answer, progress_answer
@@ -35,10 +35,9 @@ from updated.core.state import BootFacts, Phase, State, Target, format_state, pa
 from updated.core.status import Progress, Report, status_document, summary
 from updated.disk import Disk, boot_error
 from updated.history import History
-from updated.node import build_time, open_boot, read_facts, read_health
+from updated.node import open_boot, read_facts, read_health
 from updated.processes import process_start
-from updated.region import Region
-from updated.task import Connection, Task
+from updated.reboot import ask_for_reboot
 
 log = logging.getLogger("updated")
 
@@ -235,7 +234,8 @@ class Engine:
             case effects.RollBack():
                 self._commit(lambda view: model.roll_back(view, active=self.state.facts.slot))
             case effects.Reboot(reason):
-                await self._reboot(reason)
+                log.warning("rebooting %s", reason)
+                await ask_for_reboot(list(self.settings.reboot_command))
             case effects.Record(kind, version, text):
                 if kind != "failed":  # that was told when it happened
                     log.info("%s %s: %s", kind, version, text)
@@ -255,102 +255,42 @@ class Engine:
 
     async def _check(self, *, any_wave: bool) -> Event:
         staged = self.state.target
-        task = self._task(self.settings.state("fetch"), any_wave=any_wave, target=staged)
-        result = await self._children.run(["fetch", "check"], task, self._on_progress, self._downloader())
+        store = self.settings.state("fetch")
+        task = make_task(
+            self.settings, self.state, self._disk, self._clock(), store, any_wave=any_wave, target=staged
+        )
+        result = await self._children.run(["fetch", "check"], task, self._on_progress, downloader(self.settings))
         answer = check_answer(result, running=self.state.facts.version)
         self._report["expiries"], self._report["notes"] = answer.expiries, answer.notes
         return events.CheckDone(self.now(), self._chance(), answer.offer, answer.reasons, answer.withdrawn)
 
     async def _fetch(self, target: Target) -> Event:
         begun = time.monotonic()
-        with self._disk.open_slot(target.slot, write=True) as regions, self._seeds() as seeds:
-            task = self._task(self.settings.state("fetch"), target=target, regions=regions, seeds=seeds)
-            result = await self._children.run(["fetch", "install"], task, self._on_progress, self._downloader())
+        with self._disk.open_slot(target.slot, write=True) as regions, running_slot(self._disk) as running:
+            store = self.settings.state("fetch")
+            task = make_task(
+                self.settings, self.state, self._disk, self._clock(), store, target=target, regions=regions,
+                seeds=running,
+            )  # fmt: skip
+            result = await self._children.run(["fetch", "install"], task, self._on_progress, downloader(self.settings))
         self._report["last_install"] = {
             "version": target.version, "seconds": round(time.monotonic() - begun, 2),
             "peak_memory_bytes": peak_memory(result), "components": install_answer(result),
         }
         return events.FetchDone(self.now(), self._chance())
 
-    @contextlib.contextmanager
-    def _seeds(self) -> Iterator[Mapping[str, Region]]:
-        """The running slot to copy from; without it the update costs more bytes, and is not hindered."""
-        with contextlib.ExitStack() as opened:
-            try:
-                seeds: Mapping[str, Region] = opened.enter_context(self._disk.open_running())
-            except UpdatedError as error:
-                log.warning("nothing can be copied from the running slot: %s", error)
-                seeds = {}
-            yield seeds
-
     async def _seal(self, target: Target) -> Event:
         with self._disk.open_slot(target.slot, write=False) as regions:
-            task = self._task(self.settings.state("trust"), target=target, regions=regions, connected=False)
+            store = self.settings.state("trust")
+            task = make_task(
+                self.settings, self.state, self._disk, self._clock(), store, target=target, regions=regions,
+                connected=False,
+            )  # fmt: skip
             result = await self._children.run(["seal"], task, self._on_progress)
         installed = self._report["last_install"]
         if installed.get("version") == target.version:  # a release that was staged before this start has no figures
             self._report["last_install"] = {**installed, "seal_peak_memory_bytes": peak_memory(result)}
         return events.SealDone(self.now(), self._chance())
-
-    def _task(
-        self, store: str, *, any_wave: bool = False, target: Target | None = None,
-        regions: Mapping[str, Region] | None = None, seeds: Mapping[str, Region] | None = None, connected: bool = True,
-    ) -> Task:
-        settings, state = self.settings, self.state
-        connection = Connection(
-            settings.url, settings.ca_bundle, settings.client_certificate, settings.proxy, settings.lowest_rate,
-            settings.mirrors, settings.connections, settings.bandwidth_limit,
-        )
-        return Task(
-            store=os.path.join(store, "store"),
-            export=self.settings.state("fetch", "export"),
-            root_of_trust=_root_of_trust(settings.root_of_trust),
-            system_time=self._clock(),
-            built=build_time(settings.root),
-            channel=settings.policy.followed(state),
-            running=state.facts.version,
-            confirmed=state.confirmed,
-            compatible=settings.compatible,
-            seed=state.seed,
-            any_wave=any_wave,
-            denied=tuple(each for denial in state.denied for each in (denial.version, denial.manifest) if each),
-            sizes=self._disk.component_sizes(state.passive),
-            connection=connection if connected else None,
-            target=target,
-            regions=regions or {},
-            seeds=seeds or {},
-        )
-
-    def _downloader(self) -> tuple[int, int] | None:
-        """The downloader's account; its folder is made to belong to it."""
-        user = account(self.settings.fetch_user)
-        folder = self.settings.state("fetch")
-        try:
-            os.makedirs(folder, mode=0o750, exist_ok=True)
-            if user is not None and os.stat(folder).st_uid != user[0]:
-                shutil.chown(folder, *user)
-        except OSError as error:
-            raise record.storage_error(folder, error) from None
-        return user
-
-    async def _reboot(self, reason: str) -> None:
-        command = list(self.settings.reboot_command)
-        log.warning("rebooting %s", reason)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-            )
-        except OSError as error:
-            raise _reboot_failed(command, error.strerror or str(error)) from None
-        try:
-            _, output = await asyncio.wait_for(process.communicate(), 60)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise _reboot_failed(command, "did not end within 60 seconds") from None
-        if process.returncode != 0:
-            text = output.decode(errors="replace").strip()[-300:]
-            raise _reboot_failed(command, f"ended with status {process.returncode} ({text})")
 
     def _on_progress(self, message: Message) -> None:
         if message["type"] == "plan":
@@ -440,21 +380,3 @@ class Engine:
         elif ours and not wanted:
             durable.remove(path)
             durable.remove(self.settings.run("reboot-required"))
-
-
-def _root_of_trust(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UpdatedError(
-            "no-root-of-trust", f"the pinned root metadata {path}", str(error),
-            "Put the publisher's root.json into the image (releasectl export-root writes it).",
-        ) from None
-
-
-def _reboot_failed(command: list[str], cause: str) -> UpdatedError:
-    return UpdatedError(
-        "reboot-failed", f"the command {' '.join(command)!r}", cause,
-        "Reboot the machine yourself, or correct [updates] reboot_command.",
-    )
