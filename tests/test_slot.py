@@ -105,11 +105,13 @@ def test_a_block_that_two_threads_share_is_written_once(window: Window, written:
     assert window.content(2 * BLOCK) == data
 
 
-def test_edges_are_written_before_there_are_too_many_of_them(tmp_path: Path) -> None:
+def test_the_oldest_edges_are_written_before_there_are_too_many_of_them(tmp_path: Path) -> None:
     size = 2 * (MAX_EDGES + 1) * BLOCK
     with closing(Window(tmp_path / "slot", b"", size)) as window:
         slot = Slot(window.region, compare=False)
         write(slot, *[(number * 2 * BLOCK, b"edge") for number in range(MAX_EDGES + 1)])
+        assert 0 < window.content().count(b"edge") < MAX_EDGES
+        slot.finish()
         assert window.content().count(b"edge") == MAX_EDGES + 1
 
 

@@ -7,6 +7,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 
 from updated.core.index import Chunk, Frame, PageEntry
 from updated.readback import Progress, in_order
@@ -17,9 +18,11 @@ MISSING, LOCAL, PATCHED, DONE = range(4)
 """To be fetched from the blob; to be copied from the running slot; to be made with a patch; in its place, verified."""
 
 LOAD_LENGTH = 1024 * 1024
-WORKERS = 2
+WORKERS = 4
+"""Threads that read the disk: twice the cores of a small machine, since half of them wait for the medium."""
 # A slot of which none of so many chunks is in place holds something else, and comparing the rest would be wasted.
 SAMPLES = 512
+_PAGES_KEPT = 8
 
 
 class ChunkStates:
@@ -29,10 +32,12 @@ class ChunkStates:
         self.index = index
         self.states = bytearray(index.root.chunk_count)
         self._firsts = [entry.first for entry in index.root.entries]
+        # Runs are asked for in ascending order, and a page has many of them.
+        self._chunks = lru_cache(_PAGES_KEPT)(partial(_chunks_of, index))
 
     def has(self, state: int, frame: Frame) -> bool:
         """Whether a chunk of `frame` is in `state`."""
-        return self.states.find(state, frame.first, frame.first + len(frame.chunks)) >= 0
+        return self.states.find(state, frame.first, frame.first + frame.chunk_count) >= 0
 
     def any(self, state: int) -> bool:
         """Whether any chunk is in `state`."""
@@ -48,9 +53,8 @@ class ChunkStates:
     def numbered(self, frame: Frame, state: int) -> Iterator[tuple[int, Chunk]]:
         """The chunks of `frame` in `state`, with their numbers."""
         states = self.states
-        return (
-            (number, chunk) for number, chunk in enumerate(frame.chunks, frame.first) if states[number] == state
-        )
+        chunks = frame.chunks if self.has(state, frame) else ()
+        return ((number, chunk) for number, chunk in enumerate(chunks, frame.first) if states[number] == state)
 
     def runs(self, frames: Sequence[Frame], state: int) -> Iterator[tuple[int, list[Chunk]]]:
         """Chunks in `state` that follow each other in the image: the number of the first, and they, `LOAD_LENGTH` at
@@ -75,7 +79,7 @@ class ChunkStates:
         at = bisect_right(self._firsts, first) - 1
         while len(found) < count:
             entry = self.index.root.entries[at]
-            members = [chunk for frame in self.index.page(entry) for chunk in frame.chunks]
+            members = self._chunks(entry)
             begin = first + len(found) - entry.first
             found += members[begin : begin + count - len(found)]
             at += 1
@@ -86,6 +90,10 @@ class ChunkStates:
         for entry in self.index.root.entries:
             if self.states.find(state, entry.first, entry.first + entry.chunks) >= 0:
                 yield entry
+
+
+def _chunks_of(index: StoredIndex, entry: PageEntry) -> list[Chunk]:
+    return [chunk for frame in index.page(entry) for chunk in frame.chunks]
 
 
 def resembles(states: ChunkStates, region: Region) -> bool:

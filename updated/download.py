@@ -17,10 +17,10 @@ from typing import TypeVar
 import zstandard
 
 from updated import prefixed
-from updated.chunkstate import DONE, LOAD_LENGTH, MISSING, PATCHED, ChunkStates
+from updated.chunkstate import DONE, MISSING, PATCHED, ChunkStates
 from updated.core.errors import UpdatedError
 from updated.core.index import MAX_FRAME_LENGTH, Chunk, Frame
-from updated.core.patch import MAX_CONTENT_LENGTH, PatchFrame, PatchTable
+from updated.core.patch import MAX_CONTENT_LENGTH, MAX_PREFIX_LENGTH, PatchFrame, PatchTable
 from updated.core.plan import Request
 from updated.ports import Source
 from updated.readback import in_order
@@ -28,8 +28,8 @@ from updated.region import BLOCK, Buffer, Region
 from updated.slot import Slot, Stretch
 
 Piece = TypeVar("Piece", Frame, PatchFrame)
-# A patch frame needs megabytes to decode; more of them at once would not be faster on the cores there are.
-_PATCHES_AT_ONCE = 2
+# A patch frame needs megabytes to decode, however many connections there are.
+_PATCHES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class _Tools(threading.local):
 
     def __init__(self, slot: Slot) -> None:
         self.stretch = Stretch(slot)
+        self.prefix = Buffer(MAX_PREFIX_LENGTH + BLOCK)
         self.decompressor = prefixed.decompressor(b"", MAX_FRAME_LENGTH)
 
 
@@ -174,7 +175,7 @@ class Download:
             raise _damaged(frame.position, f"holds {length} bytes, more than {MAX_CONTENT_LENGTH}")
         with self._patching:
             try:
-                prefix = _prefix(patch, frame)
+                prefix = _prefix(patch, frame, self._tools.prefix)
             except UpdatedError as error:
                 raise _damaged(frame.position, f"needs the running slot ({error.cause})") from None
             decompressor = prefixed.decompressor(prefix, length)
@@ -192,15 +193,15 @@ class Download:
         self._states.states[number] = DONE
 
 
-def _prefix(patch: Patch, frame: PatchFrame) -> bytes:
-    """The windows of the base that `frame` was compressed with. Raises `UpdatedError` ("disk-error")."""
-    prefix = bytearray()
-    buffer = Buffer(LOAD_LENGTH + 2 * BLOCK)
+def _prefix(patch: Patch, frame: PatchFrame, room: Buffer) -> memoryview:
+    """The windows of the base that `frame` was compressed with, in `room`. Raises `UpdatedError` ("disk-error")."""
+    length = 0
     for first, count in frame.windows:
-        end = min((first + count) * patch.table.block, patch.base_size)
-        for start in range(first * patch.table.block, end, LOAD_LENGTH):
-            prefix += patch.base.load(start, min(LOAD_LENGTH, end - start), buffer)
-    return bytes(prefix)
+        start = first * patch.table.block
+        end = min(start + count * patch.table.block, patch.base_size)
+        # Blocks are whole blocks of the disk, so that each window lands where the one before it ended.
+        length += len(patch.base.load(start, max(0, end - start), room, length))
+    return room.view[:length]
 
 
 def _decoded(decompressor: zstandard.ZstdDecompressor, position: int, stored: bytes, length: int) -> bytes:

@@ -134,8 +134,11 @@ class _Installation:
         states = self._states.states
         missing = 0
         for frame in self._index.frames():
+            if seed is None:
+                missing += frame.length if frame.stored else 0
+                continue
             for number, chunk in enumerate(frame.chunks, frame.first):
-                if seed is not None and seed.find(chunk.sha256) is not None:
+                if seed.find(chunk.sha256) is not None:
                     states[number] = LOCAL
                 else:
                     missing += chunk.length

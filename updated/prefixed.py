@@ -9,7 +9,7 @@ class DamagedError(Exception):
     """A frame that does not decompress to what it should."""
 
 
-def decompressor(prefix: bytes, longest: int) -> zstandard.ZstdDecompressor:
+def decompressor(prefix: bytes | memoryview, longest: int) -> zstandard.ZstdDecompressor:
     """A decompressor for frames of at most `longest` bytes that were compressed with `prefix`."""
     window = max(1 << zstandard.WINDOWLOG_MIN, 2 * (len(prefix) + longest))
     if not prefix:

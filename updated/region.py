@@ -53,18 +53,20 @@ class Region:
         fcntl.fcntl(self.fd, fcntl.F_SETFL, flags)
         return False
 
-    def load(self, start: int, length: int, buffer: Buffer) -> memoryview:
-        """The bytes [start, start + length) of the region, in `buffer`, which has room for two blocks more.
+    def load(self, start: int, length: int, buffer: Buffer, at: int = 0) -> memoryview:
+        """The bytes [start, start + length) of the region, in `buffer` as from `at`, a whole number of blocks.
 
+        It needs room for two blocks more, unless they begin and end with a block.
         Raises `UpdatedError` ("disk-error").
         """
         self._check(start, length)
         base = start // BLOCK * BLOCK
         end = min(self.size, -(-(start + length) // BLOCK) * BLOCK)
+        view = buffer.view[at:]
         done = 0
         try:
             while done < end - base:
-                count = os.preadv(self.fd, [buffer.view[done : end - base]], self.offset + base + done)
+                count = os.preadv(self.fd, [view[done : end - base]], self.offset + base + done)
                 if not count:
                     raise UpdatedError(
                         "disk-error", "the slot", f"ends at byte {base + done}, before its partition does",
@@ -73,7 +75,7 @@ class Region:
                 done += count
         except OSError as error:
             raise storage_error("the slot", error) from None
-        return buffer.view[start - base : start - base + length]
+        return view[start - base : start - base + length]
 
     def write(self, start: int, data: memoryview) -> None:
         """Writes `data` at `start` of the region; not durable before a sync. Raises `UpdatedError` ("disk-error").

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import islice
 
 from bootctl import durable
 from updated.record import storage_error
@@ -16,7 +17,11 @@ from updated.region import BLOCK, Buffer, Region
 STRETCH_LENGTH = 1024 * 1024
 # What a slow medium has to catch up with at most when the last byte is written.
 SLICE_LENGTH = 64 * 1024 * 1024
-MAX_EDGES = 512
+# Edges wait for their neighbours: written alone, each costs a read and two writes. Two KiB of memory each.
+MAX_EDGES = 8192
+
+Piece = tuple[int, bytes]
+"""A part of a block: where in it, and the bytes."""
 
 
 class Slot:
@@ -30,8 +35,8 @@ class Slot:
         self.compare = compare
         self._lock = threading.Lock()
         self._edge_lock = threading.Lock()
-        self._edges: dict[int, list[tuple[int, bytes]]] = {}
-        self._edge_buffer = Buffer(BLOCK)
+        self._edges: dict[int, list[Piece]] = {}
+        self._settle_lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._unsynced = 0
         self.written = 0
@@ -46,27 +51,27 @@ class Slot:
         first, last = -(-start // BLOCK) * BLOCK, end // BLOCK * BLOCK
         view = buffer.view
         if first > last:
-            self._store_edge(start, bytes(view[start - base : end - base]))
+            self._store_edge(start, bytes(view[start - base : end - base]), old)
             return
         if start < first:
-            self._store_edge(start, bytes(view[start - base : first - base]))
+            self._store_edge(start, bytes(view[start - base : first - base]), old)
         if first < last:
             for begin, finish in self._differing(first, last, view[first - base : last - base], old):
                 self._write(begin, view[begin - base : finish - base])
         if last < end:
-            self._store_edge(last, bytes(view[last - base : end - base]))
+            self._store_edge(last, bytes(view[last - base : end - base]), old)
 
     def zero(self, start: int, length: int, old: Buffer) -> None:
         """Makes the bytes [start, start + length) zeros. Raises `UpdatedError` ("disk-error")."""
         end = start + length
         first, last = -(-start // BLOCK) * BLOCK, end // BLOCK * BLOCK
         if first > last:
-            self._store_edge(start, bytes(length))
+            self._store_edge(start, bytes(length), old)
             return
         if start < first:
-            self._store_edge(start, bytes(first - start))
+            self._store_edge(start, bytes(first - start), old)
         if last < end:
-            self._store_edge(last, bytes(end - last))
+            self._store_edge(last, bytes(end - last), old)
         for begin, finish in self._not_zero(first, last, old) if self.compare else [(first, last)]:
             if finish > begin and self.region.punch(begin, finish - begin):
                 with self._lock:
@@ -79,7 +84,8 @@ class Slot:
     def finish(self) -> None:
         """Writes the edges that nobody completed, and returns when all is on the medium."""
         with self._edge_lock:
-            self._settle_edges()
+            left, self._edges = self._edges, {}
+        self._settle(left, Buffer(BLOCK))
         self._sync()
 
     def _sync(self) -> None:
@@ -133,26 +139,39 @@ class Slot:
             with self._sync_lock:
                 self._sync()
 
-    def _store_edge(self, start: int, data: bytes) -> None:
+    def _store_edge(self, start: int, data: bytes, room: Buffer) -> None:
+        """Keeps a part of a block until the rest of it comes, or there are too many."""
+        block = start // BLOCK * BLOCK
         with self._edge_lock:
-            block = start // BLOCK * BLOCK
             pieces = self._edges.setdefault(block, [])
             pieces.append((start - block, data))
             if sum(len(piece) for _, piece in pieces) >= BLOCK:
-                self._settle_edge(block)
+                due = {block: self._edges.pop(block)}
             elif len(self._edges) > MAX_EDGES:
-                self._settle_edges()
+                due = {oldest: self._edges.pop(oldest) for oldest in list(islice(self._edges, MAX_EDGES // 2))}
+            else:
+                return
+        if len(due) == 1:
+            # Each byte is stored once, so that no part of this block was settled before.
+            self._settle_block(block, due[block], room)
+        else:
+            self._settle(due, room)
 
-    def _settle_edges(self) -> None:
-        for block in sorted(self._edges):
-            self._settle_edge(block)
+    def _settle(self, edges: dict[int, list[Piece]], room: Buffer) -> None:
+        """Writes parts of blocks, over what is there in the rest of each.
 
-    def _settle_edge(self, block: int) -> None:
-        """Writes the pieces of a block, over what is there in the rest of it."""
-        pieces = self._edges.pop(block)
+        One thread at a time: another part of one of these blocks that comes meanwhile is settled after it.
+        """
+        with self._settle_lock:
+            for block in sorted(edges):
+                self._settle_block(block, edges[block], room)
+
+    def _settle_block(self, block: int, pieces: list[Piece], room: Buffer) -> None:
         length = min(BLOCK, self.region.size - block)
-        view = self._edge_buffer.view[:length]
-        before = bytes(self.region.load(block, length, self._edge_buffer))
+        view = room.view[:length]
+        before = None
+        if self.compare or sum(len(piece) for _, piece in pieces) < length:
+            before = bytes(self.region.load(block, length, room))
         for at, piece in pieces:
             view[at : at + len(piece)] = piece
         if before == bytes(view):

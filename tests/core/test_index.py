@@ -90,7 +90,7 @@ def test_the_bytes_are_those_of_the_tables_in_the_module() -> None:
         + hashlib.sha256(PAGES_OF_ONE).digest() + struct.pack("<IIIQ", len(PAGES_OF_ONE), 10, 2, 4246)
         + hashlib.sha256(PAGES_OF_TWO).digest() + struct.pack("<IIIQ", len(PAGES_OF_TWO), 7, 1, 65536)
     )  # fmt: skip
-    assert parse_page(root.entries[0], PAGES_OF_ONE)[1] == Frame(10, 0, 150, 4096, 2, ())
+    assert parse_page(root.entries[0], PAGES_OF_ONE)[1] == Frame(10, 0, 150, 4096, 2, 0, memoryview(b""))
     assert parse_page(root.entries[1], PAGES_OF_TWO)[0].chunks == (Chunk(4246, 65536, b"\3" * 32),)
 
 

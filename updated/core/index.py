@@ -68,7 +68,8 @@ class Frame(NamedTuple):
     """Chunks that are compressed together as one zstd frame of `stored` bytes at `position` of the blob.
 
     `stored` is 0 for zeros, which have no chunks. `offset` and `length` say which bytes of the image the frame holds;
-    `first` is the number of its first chunk, counted through the image.
+    `first` is the number of its first chunk, counted through the image, `chunk_count` how many it has, and `records`
+    what the page says of them: most frames are passed over, and their chunks are never asked for.
     """
 
     position: int
@@ -76,7 +77,16 @@ class Frame(NamedTuple):
     offset: int
     length: int
     first: int
-    chunks: tuple[Chunk, ...]
+    chunk_count: int
+    records: memoryview
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Its chunks, unpacked anew each time."""
+        members = list(_CHUNK.iter_unpack(self.records))
+        lengths = [less + 1 for _, less in members]
+        offsets = itertools.accumulate(lengths, initial=self.offset)
+        return tuple(map(Chunk, offsets, lengths, (sha256 for sha256, _ in members)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +177,7 @@ def parse_page(entry: PageEntry, data: bytes) -> tuple[Frame, ...]:
     table_end = _COUNT.size + (_COUNT.unpack_from(data)[0] if len(data) >= _COUNT.size else 0) * _FRAME.size
     if len(data) != table_end + entry.chunks * _CHUNK.size:
         raise _invalid("has a page that does not hold as many chunks as it should")
-    records = _CHUNK.iter_unpack(memoryview(data)[table_end:])
+    records = memoryview(data)[table_end:]
     frames = []
     position, first = entry.position, entry.first
     offset, end = entry.offset, entry.first + entry.chunks
@@ -175,17 +185,14 @@ def parse_page(entry: PageEntry, data: bytes) -> tuple[Frame, ...]:
         if stored:
             if not 0 < count <= end - first:
                 raise _invalid("has frames that do not match its chunks")
-            members = list(itertools.islice(records, count))
-            lengths = [less + 1 for _, less in members]
-            offsets = itertools.accumulate(lengths, initial=offset)
-            chunks = tuple(map(Chunk, offsets, lengths, (sha256 for sha256, _ in members)))
-            length, most = sum(lengths), MAX_FRAME_LENGTH
+            members, records = records[: count * _CHUNK.size], records[count * _CHUNK.size :]
+            length, most = sum(struct.unpack("<" + count * "32xH", members)) + count, MAX_FRAME_LENGTH
         else:
-            chunks, length, most = (), count, MAX_ZEROS
+            members, length, most, count = records[:0], count, MAX_ZEROS, 0
         if not 0 < length <= most or stored > MAX_STORED_LENGTH:
             raise _invalid("has a frame that is too large, or empty")
-        frames.append(Frame(position, stored, offset, length, first, chunks))
-        position, offset, first = position + stored, offset + length, first + len(chunks)
+        frames.append(Frame(position, stored, offset, length, first, count, members))
+        position, offset, first = position + stored, offset + length, first + count
     if (offset, position, first) != (entry.offset + entry.size, entry.position + entry.stored, end):
         raise _invalid("has a page whose sums differ from the root")
     return tuple(frames)

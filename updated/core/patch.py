@@ -6,7 +6,7 @@ prefix (a zstd dictionary of raw content). Format, version 1, compressed as one 
 | bytes | what |
 |---|---|
 | 8 | magic `UPDPAT\\x00\\x01` |
-| 4 | length in bytes of a block of the base, in which windows are counted |
+| 4 | length in bytes of a block of the base, in which windows are counted; a multiple of 4096 |
 | 4 | number of frames |
 | per frame: 4 | compressed length in bytes |
 | 2, 2 | number of windows W, number of runs of chunks R |
@@ -98,7 +98,7 @@ class PatchTable:
             raise _invalid("ends early") from None
         if at != len(data):
             raise _invalid("has more bytes than its header says")
-        if not 512 <= block <= MAX_PREFIX_LENGTH:
+        if not 0 < block <= MAX_PREFIX_LENGTH or block % 4096:
             raise _invalid("has blocks of an impossible length")
         table = cls.build(block, frames)
         reached = 0
