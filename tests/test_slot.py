@@ -17,8 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bootctl import durable
 from tests.releases import Window, noise
 from updated import region as region_module
+from updated import slot as slot_module
 from updated.core.errors import UpdatedError
 from updated.region import BLOCK, Buffer, Region
 from updated.slot import MAX_EDGES, STRETCH_LENGTH, Slot, Stretch
@@ -152,6 +154,20 @@ def test_edges_and_zeros_that_are_there_already_are_not_written(tmp_path: Path, 
 def test_a_foreign_slot_is_not_read_before_it_is_written(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Region, "load", lambda *arguments: pytest.fail("it was read"))
     write(Slot(window.region, compare=False), (BLOCK, noise(2, 8 * BLOCK)))
+
+
+def test_the_medium_catches_up_in_slices_while_the_slot_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(slot_module, "SLICE_LENGTH", 4 * STRETCH_LENGTH)
+    monkeypatch.setattr(durable, "sync_fd", synced.append)
+    with closing(Window(tmp_path / "slot", b"", 12 * STRETCH_LENGTH)) as window:
+        slot = Slot(window.region, compare=False)
+        write(slot, (0, noise(3, 11 * STRETCH_LENGTH)))
+        assert len(synced) == 2
+        slot.finish()
+        assert len(synced) == 3
 
 
 def test_zeros_are_punched_and_take_no_room(tmp_path: Path) -> None:
