@@ -156,6 +156,26 @@ def rename(src: PathLike, dst: PathLike) -> None:
         sync_directory(source)
 
 
+def write_variable(path: PathLike, data: bytes) -> None:
+    """Set a variable of efivarfs in one write, which its kernel passes on as a whole: the firmware has it on return.
+
+    efivarfs has no rename and no fsync. A variable that the firmware refuses is what it was before.
+    """
+    path = os.fspath(path)
+    new = not os.path.exists(path)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if os.write(fd, data) != len(data):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+    except OSError:
+        if new:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
 def remove(path: PathLike) -> None:
     """Remove a file; it is no error when it is missing."""
     try:
