@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from bootctl import model
+from bootctl import doctor, model
 from bootctl.active import running_slot
-from bootctl.backend import BACKENDS, Backend, open_backend
+from bootctl.backend import Backend, boots_of_confirmed, open_backend
 from bootctl.errors import BootError
-from bootctl.settings import BootSettings, ConfigError, Layered, boot_settings, load
+from bootctl.settings import BACKENDS, BootSettings, ConfigError, Layered, boot_settings, load
 
+_FILES: Final = {"grub": "grubenv", "uboot": "fw_env_config", "tryboot": "autoboot"}
 _DESCRIPTION: Final = "Show and change which slot the bootloader starts next."
 
 
@@ -44,7 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--device", metavar="PATH", help="the disk, for gptprio")
     where.add_argument("--image", metavar="PATH", help="the image of a disk, for gptprio")
-    where.add_argument("--file", metavar="PATH", help="the environment block, for grub")
+    where.add_argument(
+        "--file", metavar="PATH", help="grubenv for grub, fw_env.config for uboot, autoboot.txt for tryboot"
+    )
+    where.add_argument("--esp", metavar="DIR", help="the EFI system partition, for systemd_boot")
     parser.add_argument("--active", metavar="SLOT", help="the slot that runs now (default: from the command line)")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("show", parents=[common], help="show the state of each slot")
@@ -56,16 +60,27 @@ def _parser() -> argparse.ArgumentParser:
     reject = verbs.add_parser("reject", parents=[common], help="never boot SLOT again")
     reject.add_argument("slot", metavar="SLOT")
     verbs.add_parser("rollback", parents=[common], help="boot the other slot, which was confirmed before")
+    verbs.add_parser("recount", parents=[common], help="give the active slot, if confirmed, all of its boots again")
+    examine = verbs.add_parser("doctor", parents=[common], help="tell what is wrong, mend it, foretell the next boots")
+    examine.add_argument("--dry-run", action="store_true", help="only look, and mend nothing")
+    examine.add_argument(
+        "--failures", type=int, metavar="N", help="foretell so many boots that fail (default: tries and 2 more)"
+    )
     return parser
 
 
 def _settings(options: argparse.Namespace) -> BootSettings:
-    given = options.device or options.image or options.file
+    given = options.device or options.image or options.file or options.esp
     # With all that is needed on the command line a broken configuration can't stand in the way of a rescue.
     layered = Layered({}, {}) if given else load(options.root)
     settings = boot_settings(layered, options.root)
     if options.file:
-        return replace(settings, backend=options.backend or "grub", grubenv=options.file)
+        backend = options.backend or "grub"
+        if backend not in _FILES:
+            raise ConfigError("--file", f"the backend {backend} has no such file", "Leave it out, or name another one.")
+        return replace(settings, backend=backend, **{_FILES[backend]: options.file})
+    if options.esp:
+        return replace(settings, backend=options.backend or "systemd_boot", esp=options.esp)
     if given:
         return replace(settings, backend=options.backend or "gptprio", device=options.device, image=options.image)
     return replace(settings, backend=options.backend or settings.backend)
@@ -73,22 +88,35 @@ def _settings(options: argparse.Namespace) -> BootSettings:
 
 def _run(options: argparse.Namespace, settings: BootSettings, backend: Backend) -> tuple[dict[str, Any], str]:
     """The answer as JSON and as text."""
-    view = backend.read()
     verb: str = options.verb
-    slot: str = getattr(options, "slot", None) or ""
+    if verb == "doctor":
+        failures = settings.tries + 2 if options.failures is None else options.failures
+        mended = doctor.examine(backend, failures=failures, mend=not options.dry_run)
+        return mended.document(), mended.text()
+    view = backend.read()
     if verb in ("show", "next"):
         return _next(view) if verb == "next" else _show(options, settings, backend, view)
-    if verb == "reject":
-        changed = model.reject(view, slot)
-    elif verb == "confirm":
-        changed = model.confirm(view, slot or _require_active(options, settings))
-    elif verb == "arm":
-        active = _require_active(options, settings)
-        changed = model.arm_trial(view, slot, active=active, tries=settings.tries)
-    else:
-        changed = model.roll_back(view, active=_require_active(options, settings))
-    backend.commit(changed)
+    backend.commit(_changed(options, settings, backend, view))
     return _show(options, settings, backend, backend.read())
+
+
+def _changed(
+    options: argparse.Namespace, settings: BootSettings, backend: Backend, view: model.BootView
+) -> model.BootView:
+    slot: str = getattr(options, "slot", None) or ""
+    counted = boots_of_confirmed(settings, backend)
+    match options.verb:
+        case "reject":
+            return model.reject(view, slot)
+        case "confirm":
+            return model.confirm(view, slot or _require_active(options, settings), counted=counted)
+        case "recount":
+            return model.recount(view, _require_active(options, settings), counted=counted)
+        case "arm":
+            tries = min(settings.tries, backend.most_tries)
+            return model.arm_trial(view, slot, active=_require_active(options, settings), tries=tries)
+        case _:
+            return model.roll_back(view, active=_require_active(options, settings))
 
 
 def _next(view: model.BootView) -> tuple[dict[str, Any], str]:

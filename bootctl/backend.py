@@ -2,51 +2,82 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from bootctl.efi import Efi
 from bootctl.errors import BootError
 from bootctl.gptprio import GptPrio
 from bootctl.grub import Grub
 from bootctl.model import BootView
-from bootctl.settings import BootSettings
-
-BACKENDS: Final = ("gptprio", "grub")
+from bootctl.settings import BACKENDS, BootSettings
+from bootctl.systemd_boot import SystemdBoot
+from bootctl.tryboot import Tryboot
+from bootctl.uboot import UBoot
 
 
 class Backend(Protocol):
-    """Reads and changes what the bootloader will start. All methods raise BootError."""
+    """Reads and changes what the bootloader will start. All methods raise BootError.
+
+    `most_tries` (1..15) is how many boots of a trial its loader can count, and `counts_confirmed` says whether it can
+    count those of a confirmed slot too.
+    """
 
     name: str
+    most_tries: int
+    counts_confirmed: bool
 
     def read(self) -> BootView:
         """The boot reference as the bootloader would read it now."""
 
     def commit(self, view: BootView) -> None:
-        """Make `view` the boot reference.
+        """Make `view` the boot reference, and mend what `problems` found.
 
         Durable when it returns, and at every cut before that the loader sees the old reference or the new one. Writes
         nothing when nothing changes, and reads back what it wrote (`read-back-differs`).
         """
 
+    def problems(self) -> tuple[str, ...]:
+        """What is damaged and does not count at the moment, such as a second copy; one line each."""
+
+    def limits(self) -> tuple[str, ...]:
+        """What this loader, as it is here, does not do for the machine's safety; one line each."""
+
+    def begin_reboot(self) -> str:
+        """Prepare for the reboot that follows at once; what it has to pass to the firmware so that the boot reference
+        counts (reboot(2)), or ''."""
+
+
+def _gptprio(settings: BootSettings) -> Backend:
+    disk = settings.image or settings.device
+    if disk is None:
+        raise BootError(
+            "no-disk",
+            "the configuration",
+            "the backend gptprio needs a disk, and none is set",
+            "Set device or image in the table [disk].",
+        )
+    return GptPrio(disk, settings.component)
+
+
+# In the order in which they are looked for: what only a machine that was set up for it has comes first.
+_OPENERS: Final[Mapping[str, Callable[[BootSettings], Backend]]] = {
+    "gptprio": _gptprio,
+    "uboot": lambda settings: UBoot(settings.fw_env_config, settings.root),
+    "tryboot": lambda settings: Tryboot(settings.autoboot, settings.tryboot_partitions, settings.root),
+    "systemd_boot": lambda settings: SystemdBoot(settings.esp, settings.efivars),
+    "grub": lambda settings: Grub(settings.grubenv),
+    "efi": lambda settings: Efi(settings.efivars, settings.efi_backup),
+}
+
 
 def open_backend(settings: BootSettings) -> Backend:
-    """The backend that `settings` names or, for `auto`, the one whose boot reference is there.
+    """The backend that `settings` names or, for `auto`, the first one whose boot reference is there.
 
     Raises BootError `unknown-backend`, `no-disk`, `no-backend`.
     """
-    disk = settings.image or settings.device
-    if settings.backend == "grub":
-        return Grub(settings.grubenv)
-    if settings.backend == "gptprio":
-        if disk is None:
-            raise BootError(
-                "no-disk",
-                "the configuration",
-                "the backend gptprio needs a disk, and none is set",
-                "Set device or image in the table [disk].",
-            )
-        return GptPrio(disk, settings.component)
+    if settings.backend in _OPENERS:
+        return _OPENERS[settings.backend](settings)
     if settings.backend != "auto":
         raise BootError(
             "unknown-backend",
@@ -54,21 +85,27 @@ def open_backend(settings: BootSettings) -> Backend:
             "there is no such backend",
             f"Use one of: auto, {', '.join(BACKENDS)}.",
         )
-    reason = "no disk is set"
-    if disk is not None:
-        # The type of its partitions says more than a file: only disks made for gptprio have it.
-        backend = GptPrio(disk, settings.component)
+    reasons = []
+    for name, opener in _OPENERS.items():
         try:
+            backend = opener(settings)
             backend.read()
         except BootError as error:
-            reason = f"{error.what}: {error.cause}"
+            if error.code.endswith("-corrupt"):
+                return backend  # it is this one, and says what is wrong with it when it is used
+            reasons.append(f"{name}: {error.what}, {error.cause}")
         else:
             return backend
-    if os.path.exists(settings.grubenv):
-        return Grub(settings.grubenv)
     raise BootError(
         "no-backend",
         "the boot reference",
-        f"it is neither in a partition table ({reason}) nor in {settings.grubenv} (there is no such file)",
+        f"no bootloader keeps one here ({'; '.join(reasons)})",
         "Set backend in the table [boot], and device or image in the table [disk].",
     )
+
+
+def boots_of_confirmed(settings: BootSettings, backend: Backend) -> int:
+    """How many boots a confirmed slot gets until somebody says that the machine came up; 0: they are not counted."""
+    if not (settings.count_confirmed and backend.counts_confirmed):
+        return 0
+    return min(settings.tries, backend.most_tries)

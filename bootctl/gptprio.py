@@ -16,7 +16,7 @@ from typing import Final
 
 from bootctl import gpt
 from bootctl.errors import BootError
-from bootctl.model import BootView, SlotState
+from bootctl.model import EMPTY, MAX_TRIES, REJECTED, BootView, SlotState
 
 SLOT_TYPE_GUID: Final = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
 
@@ -28,12 +28,15 @@ _LOCK_SECONDS: Final = 10.0
 
 
 def decode(attributes: int) -> SlotState:
-    """The state in the 64 attribute bits of a slot partition."""
-    return SlotState(
-        priority=attributes >> _PRIORITY_SHIFT & 0xF,
-        tries_left=attributes >> _TRIES_SHIFT & 0xF,
-        confirmed=bool(attributes >> _CONFIRMED_SHIFT & 1),
-    )
+    """The state in the 64 attribute bits of a slot partition.
+
+    Without a priority it never boots, and the tries of a successful one end nothing.
+    """
+    priority, tries = attributes >> _PRIORITY_SHIFT & 0xF, attributes >> _TRIES_SHIFT & 0xF
+    confirmed = bool(attributes >> _CONFIRMED_SHIFT & 1)
+    if not priority:
+        return REJECTED if tries or confirmed else EMPTY
+    return SlotState(priority, 0 if confirmed else tries, confirmed)
 
 
 def encode(attributes: int, state: SlotState) -> int:
@@ -49,6 +52,8 @@ class GptPrio:
 
     def __init__(self, path: str, component: str = "rootfs") -> None:
         self.name = "gptprio"
+        self.most_tries = MAX_TRIES
+        self.counts_confirmed = False
         self._path = path
         self._component = component
 
@@ -82,6 +87,16 @@ class GptPrio:
                 "The disk doesn't keep what is written to it: replace it.",
             )
 
+    def problems(self) -> tuple[str, ...]:
+        with self._opened(os.O_RDONLY) as fd:
+            return gpt.read_table(fd).damage
+
+    def limits(self) -> tuple[str, ...]:
+        return ("The boots of a confirmed slot are not counted: nothing falls back from one that breaks later.",)
+
+    def begin_reboot(self) -> str:
+        return ""
+
     def _view(self, table: gpt.Table) -> BootView:
         slots = self._slots(table)
         return BootView(tuple((slot, decode(partition.attributes)) for slot, partition in slots.items()))
@@ -91,7 +106,8 @@ class GptPrio:
         for slot in {*slots, *view.names}:
             self._view(table).state(slot)
             partition, state = slots[slot], view.state(slot)
-            table = table.with_attributes(partition.number, encode(partition.attributes, state))
+            if decode(partition.attributes) != state:
+                table = table.with_attributes(partition.number, encode(partition.attributes, state))
         return table
 
     def _slots(self, table: gpt.Table) -> Mapping[str, gpt.Partition]:

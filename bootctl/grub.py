@@ -1,7 +1,15 @@
 """The boot reference in GRUB's environment block, with RAUC's variables and one of our own.
 
-`ORDER` lists the slots (upper-case names, the first one is tried first; a slot that it omits comes last). Of each slot
-X, `X_OK=1` says that it may boot and `X_TRIES` how many trial boots it has left; without `X_TRIES` it is confirmed.
+`ORDER` lists the slots (upper-case names, the first one is tried first; a slot that it omits comes last). Of slot X:
+
+| variables | slot |
+|---|---|
+| `X_OK=1` | good, and its boots are not counted |
+| `X_OK=1 X_TRIES=n X_GOOD=1` | good, and boots n times until somebody gives it its boots again; 0: the last resort |
+| `X_OK=1 X_TRIES=n` | on trial, n boots left; 0: bad |
+| `X_OK=0 X_TRIES=rejected` | bad; when another program sets X_OK=1, the slot is good, as that program means |
+| `X_OK=0` | empty |
+
 `X_TRY=0` is kept for RAUC's own GRUB script, which starts the first slot that has X_OK=1 and X_TRY=0. The reader at
 boot is packaging/grub/updated.cfg.
 
@@ -22,7 +30,7 @@ from typing import Final
 
 from bootctl import durable
 from bootctl.errors import BootError
-from bootctl.model import MAX_PRIORITY, MAX_TRIES, UNBOOTABLE, BootView, SlotState
+from bootctl.model import EMPTY, MAX_PRIORITY, MAX_TRIES, REJECTED, BootView, SlotState
 
 BLOCK_SIZE: Final = 1024
 BACKUP_SUFFIX: Final = ".backup"
@@ -35,7 +43,8 @@ _PADDING: Final = re.compile(rb"#*")
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 _SECTOR: Final = 512
 _SLOT: Final = re.compile(r"[A-Z0-9]+")
-_OURS: Final = re.compile(r"ORDER|[A-Z0-9]+_(?:OK|TRY|TRIES)")
+_OURS: Final = re.compile(r"ORDER|[A-Z0-9]+_(?:OK|TRY|TRIES|GOOD)")
+_REJECTED: Final = "rejected"
 _TRIES: Final = {str(number): number for number in range(MAX_TRIES + 1)}
 
 
@@ -118,13 +127,14 @@ def decode(variables: Mapping[str, str]) -> BootView:
 
 
 def _state(variables: Mapping[str, str], name: str, priority: int) -> SlotState:
-    if variables.get(f"{name}_OK") != "1":
-        return UNBOOTABLE
     tries = variables.get(f"{name}_TRIES", "")
-    if not tries:
+    if variables.get(f"{name}_OK") != "1":
+        return REJECTED if tries else EMPTY
+    if tries in ("", _REJECTED):
         return SlotState(priority, tries_left=0, confirmed=True)
     # What GRUB's script can't count is no try to it either.
-    return SlotState(priority, tries_left=_TRIES.get(tries, 0), confirmed=False)
+    left, confirmed = _TRIES.get(tries, 0), variables.get(f"{name}_GOOD") == "1"
+    return SlotState(0 if confirmed and not left else priority, left, confirmed)
 
 
 def encode(variables: Mapping[str, str], view: BootView) -> dict[str, str]:
@@ -134,11 +144,17 @@ def encode(variables: Mapping[str, str], view: BootView) -> dict[str, str]:
     changed["ORDER"] = " ".join(name.upper() for name, _ in ranked)
     for slot, state in view.slots:
         name = slot.upper()
-        changed[f"{name}_OK"] = "1" if state.priority else "0"
+        changed[f"{name}_OK"] = "1" if state.confirmed or state.priority else "0"
         changed[f"{name}_TRY"] = "0"
         changed.pop(f"{name}_TRIES", None)
-        if state.priority and not state.confirmed:
+        changed.pop(f"{name}_GOOD", None)
+        if state.confirmed and not (state.bootable and not state.tries_left):
+            changed[f"{name}_GOOD"] = "1"
+            changed[f"{name}_TRIES"] = str(state.tries_left if state.bootable else 0)
+        elif state.priority and not state.confirmed:
             changed[f"{name}_TRIES"] = str(state.tries_left)
+        elif state.condition == "bad":
+            changed[f"{name}_TRIES"] = _REJECTED
     return changed
 
 
@@ -150,6 +166,8 @@ class Grub:
 
     def __init__(self, path: str) -> None:
         self.name = "grub"
+        self.most_tries = MAX_TRIES
+        self.counts_confirmed = True
         # A link is followed, as GRUB and grub-editenv do; a rename would replace it.
         self._path = os.path.realpath(path)
         self._backup = self._path + BACKUP_SUFFIX
@@ -187,6 +205,26 @@ class Grub:
                     "it does not hold what was written to it",
                     "The disk doesn't keep what is written to it: replace it.",
                 )
+
+    def problems(self) -> tuple[str, ...]:
+        with self._named():
+            counting, _ = self._read()
+        found = []
+        for path in (self._path, self._backup):
+            try:
+                if parse(self._load(path)).variables != counting.variables:
+                    found.append(f"{path}: it differs from the copy that counts")
+            except BootError as error:
+                found.append(f"{path}: {error.cause}")
+            except FileNotFoundError:
+                found.append(f"{path}: there is no such file")
+        return tuple(found)
+
+    def limits(self) -> tuple[str, ...]:
+        return ()
+
+    def begin_reboot(self) -> str:
+        return ""
 
     def _read(self) -> tuple[EnvBlock, bool]:
         """The block that counts, and whether it is the first copy."""

@@ -15,7 +15,7 @@ MAX_PRIORITY = 15
 MAX_TRIES = 15
 DEFAULT_TRIES = 3
 
-Condition = Literal["good", "trial", "bad"]
+Condition = Literal["empty", "bad", "trial", "good"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,9 @@ class SlotState:
     """What the boot reference says about one slot.
 
     `priority` 0 means "never boot this"; among the others the highest is started. `tries_left` counts the boots that
-    an unconfirmed slot still gets. Both lie in 0..15, the width of the GPT's fields; otherwise ValueError.
+    an unconfirmed slot still gets; of a confirmed one 0 says that its boots are not counted, and a number that they
+    are: when it is used up the priority becomes 0. Both lie in 0..15, the width of the GPT's fields; otherwise
+    ValueError.
     """
 
     priority: int = 0
@@ -43,13 +45,16 @@ class SlotState:
 
     @property
     def condition(self) -> Condition:
-        """`good`: confirmed and bootable; `trial`: bootable, not confirmed yet; `bad`: the loader won't start it."""
-        if not self.bootable:
-            return "bad"
-        return "good" if self.confirmed else "trial"
+        """`good`: confirmed and bootable; `trial`: bootable, not confirmed yet; `bad`: rejected, or its tries are used
+        up; `empty`: nothing whole is in it."""
+        if self.bootable:
+            return "good" if self.confirmed else "trial"
+        return "empty" if self == EMPTY else "bad"
 
 
-UNBOOTABLE = SlotState(priority=0, tries_left=0, confirmed=False)
+EMPTY = SlotState(priority=0, tries_left=0, confirmed=False)
+# The try that is left over tells it from an empty slot, in formats that have these numbers alone.
+REJECTED = SlotState(priority=0, tries_left=1, confirmed=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +101,22 @@ class BootView:
 def next_boot(view: BootView) -> tuple[str | None, BootView]:
     """What the loader does at the next boot: (slot that it starts, boot reference that it leaves behind).
 
-    The slot is None when none is bootable. Only an unconfirmed slot is counted.
+    Unconfirmed slots are counted, and confirmed ones that have tries. When all are used up, a slot that was confirmed
+    boots rather than none; None when there is none of these either.
     """
     best: str | None = None
     for name, state in view.slots:
         if state.bootable and (best is None or state.priority > view.state(best).priority):
             best = name
     if best is None:
-        return None, view
+        return next((name for name, state in view.slots if state.confirmed), None), view
     state = view.state(best)
-    if state.confirmed:
+    if not state.tries_left:
         return best, view
-    return best, view.with_state(best, replace(state, tries_left=state.tries_left - 1))
+    left = replace(state, tries_left=state.tries_left - 1)
+    if state.confirmed and not left.tries_left:
+        left = replace(left, priority=0)
+    return best, view.with_state(best, left)
 
 
 def boot_sequence(view: BootView, failures: int) -> tuple[str | None, ...]:
@@ -151,7 +160,7 @@ def invalidate(view: BootView, slot: str, *, active: str) -> BootView:
             "it runs now but the boot reference forbids to start it, so that nothing would be left to boot",
             f"Confirm it first (python -m bootctl confirm {active}) if it is to be kept.",
         )
-    return view.with_state(slot, UNBOOTABLE)
+    return view.with_state(slot, EMPTY)
 
 
 def arm_trial(view: BootView, slot: str, *, active: str, tries: int = DEFAULT_TRIES) -> BootView:
@@ -166,14 +175,15 @@ def arm_trial(view: BootView, slot: str, *, active: str, tries: int = DEFAULT_TR
             f"{tries} tries can't be counted by the bootloader",
             f"Give a number from 1 to {MAX_TRIES}.",
         )
-    _require_way_back(view, slot, active)
+    behind = replace(_require_way_back(view, slot, active), priority=1)
     armed = view.with_state(slot, SlotState(priority=2, tries_left=tries, confirmed=False))
-    return armed.with_state(active, SlotState(priority=1, tries_left=0, confirmed=True))
+    return armed.with_state(active, behind)
 
 
-def confirm(view: BootView, slot: str) -> BootView:
+def confirm(view: BootView, slot: str, *, counted: int = 0) -> BootView:
     """Mark `slot` as good and first in order; the others stay what they are, at most second. Idempotent.
 
+    `counted` are the boots that it gets until `recount` gives it all of them again; with 0 none is counted.
     Raises BootError `unknown-slot`.
     """
     view.state(slot)
@@ -181,13 +191,24 @@ def confirm(view: BootView, slot: str) -> BootView:
         tuple(
             (
                 name,
-                SlotState(priority=2, tries_left=0, confirmed=True)
+                SlotState(priority=2, tries_left=counted, confirmed=True)
                 if name == slot
                 else replace(state, priority=min(state.priority, 1)),
             )
             for name, state in view.slots
         )
     )
+
+
+def recount(view: BootView, active: str, *, counted: int) -> BootView:
+    """Give the slot that runs all its boots again if it was confirmed: the machine came up. With 0 none is counted.
+
+    A trial stays what it is. Raises BootError `unknown-slot`.
+    """
+    state = view.state(active)
+    if not state.confirmed:
+        return view
+    return view.with_state(active, replace(state, priority=max(state.priority, 1), tries_left=counted))
 
 
 def reject(view: BootView, slot: str) -> BootView:
@@ -205,7 +226,7 @@ def reject(view: BootView, slot: str) -> BootView:
             f"no other slot {'is good' if last_good else 'can boot'}, so that the machine might never start again",
             "Install a release into the other slot first, and have it confirmed.",
         )
-    return view.with_state(slot, UNBOOTABLE)
+    return view.with_state(slot, REJECTED)
 
 
 def roll_back(view: BootView, *, active: str) -> BootView:
@@ -224,4 +245,4 @@ def roll_back(view: BootView, *, active: str) -> BootView:
         )
     current = view.state(active)
     back = view.with_state(active, replace(current, priority=min(current.priority, 1)))
-    return back.with_state(other, SlotState(priority=2, tries_left=0, confirmed=True))
+    return back.with_state(other, replace(view.state(other), priority=2))

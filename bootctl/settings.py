@@ -23,7 +23,18 @@ LOCAL_FOLDERS: Final = ("/etc/updated/updated.toml.d", "/run/updated/updated.tom
 DEFAULT_GRUBENV: Final = "/boot/grub/grubenv"
 DEFAULT_COMPONENT: Final = "rootfs"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-BACKEND_CHOICES: Final = ("auto", "gptprio", "grub")
+_SLOT: Final = re.compile(r"[a-z0-9]{1,16}")
+DEFAULT_EFIVARS: Final = "/sys/firmware/efi/efivars"
+DEFAULT_EFI_BACKUP: Final = "/var/lib/updated/boot/efi"
+DEFAULT_FW_ENV_CONFIG: Final = "/etc/fw_env.config"
+DEFAULT_AUTOBOOT: Final = "/boot/firmware/autoboot.txt"
+DEFAULT_TRYBOOT_PARTITIONS: Final = (("a", 2), ("b", 3))
+# Where systemd's own bootctl looks for the EFI system partition, and for what takes its place (bootctl(1)).
+_ESP_FOLDERS: Final = ("/efi", "/boot", "/boot/efi")
+BACKENDS: Final = ("gptprio", "uboot", "tryboot", "systemd_boot", "grub", "efi")
+_BOOT_KEYS: Final = (
+    "backend", "grubenv", "esp", "fw_env_config", "autoboot", "tryboot_partitions", "tries", "count_confirmed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +96,11 @@ class Layered:
 class BootSettings:
     """Where the boot reference lies. The paths lie below `root` already: use them as they are.
 
-    `device` and `image` are never both set. `tries` (1..15) is what an armed trial gets; `component` is the first part
-    of the names of the slot partitions that carry the boot reference; `components` are all that a slot has.
+    `device` and `image` are never both set. `tries` (1..15) is what an armed trial gets, and with `count_confirmed` a
+    confirmed slot at each boot; `component` is the first part of the names of the slot partitions that carry the boot
+    reference; `components` are all that a slot has. `esp` is the mount point of the EFI system partition, `efi_backup`
+    the folder in which boot entries of the firmware are kept; `tryboot_partitions` are (slot, number of its boot
+    partition).
     """
 
     root: str = "/"
@@ -94,7 +108,14 @@ class BootSettings:
     device: str | None = None
     image: str | None = None
     grubenv: str = DEFAULT_GRUBENV
+    esp: str = _ESP_FOLDERS[0]
+    efivars: str = DEFAULT_EFIVARS
+    efi_backup: str = DEFAULT_EFI_BACKUP
+    fw_env_config: str = DEFAULT_FW_ENV_CONFIG
+    autoboot: str = DEFAULT_AUTOBOOT
+    tryboot_partitions: tuple[tuple[str, int], ...] = DEFAULT_TRYBOOT_PARTITIONS
     tries: int = DEFAULT_TRIES
+    count_confirmed: bool = False
     component: str = DEFAULT_COMPONENT
     components: tuple[str, ...] = (DEFAULT_COMPONENT,)
 
@@ -120,12 +141,12 @@ def load(root: str = "/") -> Layered:
 
 
 def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
-    """The settings of the tables [disk] (device or image) and [boot] (backend, grubenv, tries).
+    """The settings of the tables [disk] and [boot].
 
     Raises ConfigError for an unknown key of these two tables and for a value that can't be.
     """
     disk = _table(layered, "disk", ("device", "image", "components"))
-    boot = _table(layered, "boot", ("backend", "grubenv", "tries"))
+    boot = _table(layered, "boot", _BOOT_KEYS)
     if "device" in disk and "image" in disk:
         raise layered.error(
             "disk.image",
@@ -133,13 +154,16 @@ def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
             "Remove one of the two.",
         )
     backend = boot.get("backend", "auto")
-    if backend not in BACKEND_CHOICES:
-        raise layered.error("boot.backend", f"{backend!r} is no backend", f"Use one of: {', '.join(BACKEND_CHOICES)}.")
+    if backend not in ("auto", *BACKENDS):
+        raise layered.error("boot.backend", f"{backend!r} is no backend", f"Use one of: auto, {', '.join(BACKENDS)}.")
     tries = boot.get("tries", DEFAULT_TRIES)
     if type(tries) is not int or not 1 <= tries <= MAX_TRIES:
         raise layered.error(
             "boot.tries", f"{tries!r} is no number of tries", f"Give a whole number from 1 to {MAX_TRIES}."
         )
+    count_confirmed = boot.get("count_confirmed", False)
+    if type(count_confirmed) is not bool:
+        raise layered.error("boot.count_confirmed", f"{count_confirmed!r} is no yes or no", "Give true or false.")
     components = disk.get("components", [DEFAULT_COMPONENT])
     if not isinstance(components, list) or not all(
         isinstance(name, str) and _NAME.fullmatch(name) for name in components
@@ -155,7 +179,14 @@ def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
         device=_path(layered, disk, "disk", "device", root),
         image=_path(layered, disk, "disk", "image", root),
         grubenv=_path(layered, boot, "boot", "grubenv", root) or below(root, DEFAULT_GRUBENV),
+        esp=_path(layered, boot, "boot", "esp", root) or _esp(root),
+        efivars=below(root, DEFAULT_EFIVARS),
+        efi_backup=below(root, DEFAULT_EFI_BACKUP),
+        fw_env_config=_path(layered, boot, "boot", "fw_env_config", root) or below(root, DEFAULT_FW_ENV_CONFIG),
+        autoboot=_path(layered, boot, "boot", "autoboot", root) or below(root, DEFAULT_AUTOBOOT),
+        tryboot_partitions=_tryboot_partitions(layered, boot),
         tries=tries,
+        count_confirmed=count_confirmed,
         components=tuple(components),
     )
 
@@ -177,6 +208,26 @@ def _path(layered: Layered, table: Mapping[str, Any], name: str, key: str, root:
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise layered.error(f"{name}.{key}", f"{value!r} is no absolute path", 'Give a path such as "/dev/vda".')
     return below(root, value)
+
+
+def _esp(root: str) -> str:
+    folders = [below(root, folder) for folder in _ESP_FOLDERS]
+    return next((folder for folder in folders if os.path.isdir(os.path.join(folder, "loader"))), folders[0])
+
+
+def _tryboot_partitions(layered: Layered, boot: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    value = boot.get("tryboot_partitions", dict(DEFAULT_TRYBOOT_PARTITIONS))
+    if (
+        not isinstance(value, dict)
+        or not all(_SLOT.fullmatch(slot) for slot in value)
+        or not all(type(number) is int and 1 <= number <= 255 for number in value.values())
+        or not len(value) == len(set(value.values())) == 2
+    ):
+        raise layered.error(
+            "boot.tryboot_partitions", f"{value!r} does not give two slots a partition each",
+            "Give a table such as { a = 2, b = 3 }.",
+        )
+    return tuple(sorted(value.items()))
 
 
 def _files(root: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from bootctl.active import running_slot
-from bootctl.backend import Backend, open_backend
+from bootctl.backend import Backend, boots_of_confirmed, open_backend
 from bootctl.errors import BootError
 from bootctl.model import BootView
 from bootctl.settings import ConfigError, boot_settings, load
@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         backend = open_backend(settings)
         slot = running_slot(settings)
-        return _judge_once(root, slot, backend, act=not options.no_act, as_json=options.json)
+        counted = boots_of_confirmed(settings, backend)
+        return _judge_once(root, slot, backend, counted, act=not options.no_act, as_json=options.json)
     except BootError as error:
         _complain(str(error))
         return EXIT_BOOT_REFERENCE
@@ -58,14 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED + interrupted.signal
 
 
-def _judge_once(root: str, slot: str, backend: Backend, *, act: bool, as_json: bool) -> int:
+def _judge_once(root: str, slot: str, backend: Backend, counted: int, *, act: bool, as_json: bool) -> int:
     backend.read().state(slot)  # so that what can't be judged in the end does not begin
     started = _now()
     results = _check_all(root)
     # Read now and not before the checks, which take their time: a person may have decided meanwhile.
     view = backend.read()
     judgement = judge(view, slot, results)
-    after = changed(view, slot, judgement)
+    after = changed(view, slot, judgement, counted=counted)
     record = Record(slot, system.image_version(root), system.boot_id(root), judgement, started, _now(), results)
     if act:
         _carry_out(record, write=lambda: _write(root, record), commit=lambda: _commit(backend, view, after))

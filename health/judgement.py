@@ -47,10 +47,13 @@ def judge(view: BootView, active: str, results: Sequence[CheckResult]) -> Judgem
     return Judgement("confirmed")
 
 
-def changed(view: BootView, active: str, judgement: Judgement) -> BootView:
-    """The boot reference that the verdict asks for. Raises BootError as bootctl's rules do."""
+def changed(view: BootView, active: str, judgement: Judgement, *, counted: int = 0) -> BootView:
+    """The boot reference that the verdict asks for; `counted` as in `bootctl.model.confirm`.
+
+    Raises BootError as bootctl's rules do.
+    """
     if judgement.verdict == "confirmed":
-        return confirm(view, active)
+        return confirm(view, active, counted=counted)
     if judgement.verdict == "rejected":
         return reject(view, active)
     return view

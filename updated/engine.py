@@ -227,6 +227,7 @@ class Engine:
             case effects.Seal(target):
                 return await self._seal(target)
             case effects.Arm(slot, tries):
+                tries = min(tries, self._boot.most_tries)
                 self._commit(lambda view: model.arm_trial(view, slot, active=self.state.facts.slot, tries=tries))
                 return events.ArmDone(self.now(), self._chance(), tries)
             case effects.Reject(slot):
@@ -235,7 +236,7 @@ class Engine:
                 self._commit(lambda view: model.roll_back(view, active=self.state.facts.slot))
             case effects.Reboot(reason):
                 log.warning("rebooting %s", reason)
-                await ask_for_reboot(list(self.settings.reboot_command))
+                await ask_for_reboot(list(self.settings.reboot_command), self._boot.begin_reboot())
             case effects.Record(kind, version, text):
                 if kind != "failed":  # that was told when it happened
                     log.info("%s %s: %s", kind, version, text)

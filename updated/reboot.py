@@ -7,8 +7,13 @@ import asyncio
 from updated.core.errors import UpdatedError
 
 
-async def ask_for_reboot(command: list[str]) -> None:
-    """Runs the command that reboots the machine. Raises `UpdatedError` ("reboot-failed")."""
+async def ask_for_reboot(command: list[str], argument: str = "") -> None:
+    """Runs the command that reboots the machine, with `argument` for the firmware as systemctl(1) takes it.
+
+    Raises `UpdatedError` ("reboot-failed").
+    """
+    if argument:
+        command = [*command, f"--reboot-argument={argument}"]
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE

@@ -9,7 +9,8 @@ import pytest
 
 from bootctl.backend import open_backend
 from bootctl.errors import BootError
-from bootctl.settings import BootSettings
+from bootctl.model import MAX_TRIES
+from bootctl.settings import BACKENDS, BootSettings, Layered, boot_settings
 from tests.bootctl import disks
 from tests.bootctl.grub_emulator import grubenv
 
@@ -18,7 +19,7 @@ GRUBENV = grubenv({"ORDER": "A B", "A_OK": "1"})
 
 @pytest.fixture
 def settings(tmp_path: Path) -> BootSettings:
-    return BootSettings(root=str(tmp_path), grubenv=str(tmp_path / "grubenv"))
+    return boot_settings(Layered({"boot": {"grubenv": "/grubenv"}}, {}), str(tmp_path))
 
 
 def code_of(settings: BootSettings) -> str:
@@ -53,9 +54,9 @@ def test_auto_takes_grub_when_the_disk_is_not_made_for_gptprio(tmp_path: Path, s
 
 
 def test_when_auto_finds_nothing_the_error_says_why(tmp_path: Path, settings: BootSettings) -> None:
-    with pytest.raises(BootError, match="no disk is set"):
+    with pytest.raises(BootError, match="needs a disk, and none is set"):
         open_backend(settings)
-    with pytest.raises(BootError, match=r"disk /nonexistent: it can't be read \(No such file.*/grubenv \(there is no"):
+    with pytest.raises(BootError, match=r"gptprio: disk /nonexistent, it can't.*grub: .*/grubenv, there is no"):
         open_backend(replace(settings, device="/nonexistent"))
 
 
@@ -63,3 +64,15 @@ def test_the_errors_of_choosing(settings: BootSettings) -> None:
     assert code_of(settings) == "no-backend"
     assert code_of(replace(settings, backend="gptprio")) == "no-disk"
     assert code_of(replace(settings, backend="lilo")) == "unknown-backend"
+
+
+def test_auto_stays_with_a_reference_that_is_damaged(tmp_path: Path, settings: BootSettings) -> None:
+    (tmp_path / "grubenv").write_bytes(b"")
+    assert open_backend(settings).name == "grub"
+
+
+def test_each_backend_of_the_configuration_can_be_opened(settings: BootSettings) -> None:
+    for name in BACKENDS:
+        backend = open_backend(replace(settings, backend=name, image=str(settings.grubenv)))
+        assert backend.name == name
+        assert 1 <= backend.most_tries <= MAX_TRIES

@@ -49,7 +49,7 @@ def test_show_tells_the_state_of_each_slot(root: Path, capsys: pytest.CaptureFix
     assert out.splitlines() == [
         "slot  condition  priority  tries  notes",
         "a     good              1      0  active, boots next",
-        "b     bad               0      0",
+        "b     empty             0      0",
     ]
 
 
@@ -63,7 +63,7 @@ def test_show_as_json(root: Path, capsys: pytest.CaptureFixture[str], arguments:
         "next": "a",
         "slots": [
             {"name": "a", "condition": "good", "priority": 1, "tries_left": 0, "confirmed": True},
-            {"name": "b", "condition": "bad", "priority": 0, "tries_left": 0, "confirmed": False},
+            {"name": "b", "condition": "empty", "priority": 0, "tries_left": 0, "confirmed": False},
         ],
     }
 
@@ -81,9 +81,58 @@ def test_the_life_of_an_update(root: Path, capsys: pytest.CaptureFixture[str]) -
     assert disks.cgpt_state(root / "disk.img", "b") == (2, 0, True)
     assert json.loads(bootctl("--active", "b", "rollback", "--json"))["next"] == "a"
     bootctl("reject", "b")
-    assert disks.cgpt_state(root / "disk.img", "b") == (0, 0, False)
+    assert disks.cgpt_state(root / "disk.img", "b") == (0, 1, False)
     bootctl("confirm")
     assert disks.cgpt_state(root / "disk.img", "a") == (2, 0, True)
+
+
+def test_doctor_tells_what_it_found_and_mended_and_what_would_boot(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(capsys, "--root", root, "arm", "b")
+    disks.damage_primary(root / "disk.img")
+    damaged = (root / "disk.img").read_bytes()
+    for arguments, word in ((["--dry-run"], "not mended"), ([], "mended")):
+        assert (root / "disk.img").read_bytes() == damaged
+        status, out, _ = call(capsys, "--root", root, "doctor", *arguments)
+        assert status == 0
+        assert out.splitlines()[0] == "gptprio: a good, b trial"
+        assert out.splitlines()[1].startswith(f"damaged, {word}: ")
+        assert out.splitlines()[2] == "next boots, if each of them fails: b b a a a"
+    assert disks.sgdisk_finds_no_problem(root / "disk.img")
+    status, out, _ = call(capsys, "--root", root, "doctor", "--failures", "1", "--json")
+    answer = json.loads(out)
+    assert (answer["found"], answer["mended"], answer["boots"]) == ([], [], ["b", "b"])
+
+
+def test_doctor_warns_where_there_is_nothing_to_fall_back_to(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "slot a is the only one that can boot" in call(capsys, "--root", root, "doctor")[1]
+    disks.run("cgpt", "add", "-i", "2", "-P", "1", "-T", "1", "-S", "0", root / "disk.img")
+    assert "no slot is confirmed" in call(capsys, "--root", root, "doctor")[1]
+    disks.run("cgpt", "add", "-i", "2", "-P", "0", "-T", "0", "-S", "0", root / "disk.img")
+    assert "warning: no slot may boot" in call(capsys, "--root", root, "doctor")[1]
+
+
+def test_with_count_confirmed_a_confirmed_slot_has_boots_until_it_is_recounted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "etc/updated").mkdir(parents=True)
+    config = tmp_path / "etc/updated/updated.toml"
+    config.write_text('[boot]\nbackend = "grub"\ngrubenv = "/grubenv"\ncount_confirmed = true\n')
+    path = tmp_path / "grubenv"
+    path.write_bytes(grubenv({"ORDER": "A B", "A_OK": "1", "B_OK": "0"}))
+
+    def tries_after(*arguments: str) -> str | None:
+        assert call(capsys, "--root", tmp_path, "--active", "a", *arguments)[0] == 0
+        return listed(path.read_bytes()).get("A_TRIES")
+
+    assert tries_after("confirm") == "3"
+    subprocess.run(["grub-editenv", path, "set", "A_TRIES=1"], check=True)
+    assert tries_after("recount") == "3"
+    config.write_text('[boot]\nbackend = "grub"\ngrubenv = "/grubenv"\n')
+    assert tries_after("recount") is None
 
 
 def test_an_environment_block_without_any_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,6 +159,7 @@ def test_refusals_are_one_line_with_exit_status_1(root: Path, capsys: pytest.Cap
         (["rollback"], "can't be rolled back to"),
         (["--image", "/nonexistent", "show"], "disk /nonexistent: it can't be read"),
         (["--backend", "grub", "show"], "there is no such file"),
+        (["--backend", "efi", "--file", "/x", "show"], "the backend efi has no such file"),
     ):
         status, out, err = call(capsys, "--root", root, *arguments)
         assert (status, out, err.count("\n")) == (1, "", 1)

@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 from bootctl import durable, gptprio, model
 from bootctl.errors import BootError
 from bootctl.gptprio import GptPrio
-from bootctl.model import BootView, SlotState
+from bootctl.model import EMPTY, REJECTED, BootView, SlotState
 from tests.bootctl import disks
 
-states = st.builds(SlotState, st.integers(0, 15), st.integers(0, 15), st.booleans())
+states = st.one_of(
+    st.just(EMPTY),
+    st.just(REJECTED),
+    st.builds(SlotState, st.integers(1, 15), st.just(0), st.just(True)),
+    st.builds(SlotState, st.integers(1, 15), st.integers(0, 15), st.just(False)),
+)
 
 
 @pytest.fixture
@@ -36,13 +41,24 @@ def code_of(path: Path | str) -> str:
     [
         (0x0012000000000000, SlotState(2, 1, False)),  # cgpt add -P2 -T1 -S0
         (0x0101000000000000, SlotState(1, 0, True)),
-        (0x01FF000000000000, SlotState(15, 15, True)),
+        (0x00FF000000000000, SlotState(15, 15, False)),
         (0, SlotState()),
     ],
 )
 def test_the_bits_are_those_of_cgpt(bits: int, state: SlotState) -> None:
     assert gptprio.decode(bits) == state
     assert gptprio.encode(0, state) == bits
+
+
+def test_bits_that_decide_nothing_are_not_read() -> None:
+    assert gptprio.decode(0x01FF000000000000) == SlotState(15, 0, True)  # cgpt add -P15 -T15 -S1
+    assert gptprio.decode(0x01F0000000000000) == REJECTED
+
+
+def test_bits_that_decide_nothing_stay(disk: Path) -> None:
+    disks.run("cgpt", "add", "-i", "2", "-P", "2", "-T", "3", "-S", "1", disk)
+    GptPrio(str(disk)).commit(model.invalidate(GptPrio(str(disk)).read(), "b", active="a"))
+    assert disks.cgpt_state(disk, "a") == (2, 3, True)
 
 
 @given(st.integers(0, 2**64 - 1), states)
@@ -76,7 +92,7 @@ def test_an_update_in_bits_step_by_step(disk: Path) -> None:
         (lambda view: model.arm_trial(view, "b", active="a"), (1, 0, True), (2, 3, False)),
         (lambda view: model.confirm(view, "b"), (1, 0, True), (2, 0, True)),
         (lambda view: model.roll_back(view, active="b"), (2, 0, True), (1, 0, True)),
-        (lambda view: model.reject(view, "b"), (2, 0, True), (0, 0, False)),
+        (lambda view: model.reject(view, "b"), (2, 0, True), (0, 1, False)),
     ]
     for transition, a, b in steps:
         backend.commit(transition(backend.read()))
@@ -112,6 +128,15 @@ def test_a_commit_mends_a_damaged_copy_even_when_nothing_else_changes(disk: Path
     disks.damage_backup(disk)
     GptPrio(str(disk)).commit(GptPrio(str(disk)).read())
     assert disks.sgdisk_finds_no_problem(disk)
+
+
+def test_a_damaged_copy_is_told_until_it_is_mended(disk: Path) -> None:
+    assert GptPrio(str(disk)).problems() == ()
+    disks.damage_primary(disk)
+    (problem,) = GptPrio(str(disk)).problems()
+    assert "primary" in problem
+    GptPrio(str(disk)).commit(GptPrio(str(disk)).read())
+    assert GptPrio(str(disk)).problems() == ()
 
 
 def test_the_errors_of_reading(tmp_path: Path, disk: Path) -> None:

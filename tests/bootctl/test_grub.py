@@ -134,7 +134,11 @@ def test_a_full_block_is_refused_and_left_alone(tmp_path: Path) -> None:
         ({"ORDER": "B A", "A_OK": "1", "B_OK": "1", "B_TRIES": "3"}, (1, 0, True), (2, 3, False)),
         ({"ORDER": "B A", "A_OK": "1", "B_OK": "1", "B_TRIES": "0"}, (1, 0, True), (2, 0, False)),
         ({"ORDER": "B A", "A_OK": "1", "B_OK": "1", "B_TRIES": ""}, (1, 0, True), (2, 0, True)),
-        ({"ORDER": "A B", "A_OK": "1", "B_OK": "0", "B_TRIES": "3"}, (2, 0, True), (0, 0, False)),
+        ({"ORDER": "A B", "A_OK": "1", "B_OK": "0", "B_TRIES": "3"}, (2, 0, True), (0, 1, False)),
+        ({"ORDER": "A B", "A_OK": "1", "B_OK": "0", "B_TRIES": "rejected"}, (2, 0, True), (0, 1, False)),
+        ({"ORDER": "A B", "A_OK": "1", "B_OK": "1", "B_TRIES": "rejected"}, (2, 0, True), (1, 0, True)),
+        ({"ORDER": "A B", "A_OK": "1", "A_TRIES": "3", "A_GOOD": "1", "B_OK": "0"}, (2, 3, True), (0, 0, False)),
+        ({"ORDER": "A B", "A_OK": "1", "A_TRIES": "0", "A_GOOD": "1", "B_OK": "0"}, (0, 0, True), (0, 0, False)),
         ({"ORDER": "A", "A_OK": "1", "B_OK": "1"}, (2, 0, True), (1, 0, True)),
         ({"ORDER": "A", "A_OK": "1", "B_OK": "0"}, (2, 0, True), (0, 0, False)),
         ({"ORDER": "A B", "A_OK": "1"}, (2, 0, True), (0, 0, False)),
@@ -164,8 +168,12 @@ def test_an_update_in_variables_step_by_step(path: Path) -> None:
         ),
         (lambda view: model.confirm(view, "b"), {"ORDER": "B A", "A_OK": "1", "B_OK": "1"}),
         (lambda view: model.roll_back(view, active="b"), {"ORDER": "A B", "A_OK": "1", "B_OK": "1"}),
-        (lambda view: model.reject(view, "b"), {"ORDER": "A B", "A_OK": "1", "B_OK": "0"}),
-    ]
+        (lambda view: model.recount(view, "a", counted=3), {
+            "ORDER": "A B", "A_OK": "1", "A_TRIES": "3", "A_GOOD": "1", "B_OK": "1"
+        }),
+        (lambda view: model.recount(view, "a", counted=0), {"ORDER": "A B", "A_OK": "1", "B_OK": "1"}),
+        (lambda view: model.reject(view, "b"), {"ORDER": "A B", "A_OK": "1", "B_OK": "0", "B_TRIES": "rejected"}),
+    ]  # fmt: skip
     for transition, expected in steps:
         backend.commit(transition(backend.read()))
         everything = {**expected, "A_TRY": "0", "B_TRY": "0", "saved_entry": "x y=z"}
@@ -199,6 +207,45 @@ def test_a_corrupt_copy_is_replaced_by_the_other(path: Path, spoiled: str, conte
     assert backend.read() == view
     backend.commit(view)
     assert listed(path.read_bytes()) == listed(path.with_name("grubenv.backup").read_bytes()) == variables
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "content", "problem"),
+    [
+        ("grubenv", b"", "it has 0 bytes"),
+        ("grubenv.backup", b"\0" * 1024, "lacks the signature"),
+        ("grubenv.backup", None, "there is no such file"),
+        ("grubenv.backup", grubenv({"ORDER": "A", "A_OK": "1"}), "differs from the copy that counts"),
+    ],
+)
+def test_a_spoiled_copy_is_told_until_it_is_mended(
+    path: Path, spoiled: str, content: bytes | None, problem: str
+) -> None:
+    backend = Grub(str(path))
+    backend.commit(backend.read())
+    assert backend.problems() == ()
+    victim = path.with_name(spoiled)
+    victim.unlink() if content is None else victim.write_bytes(content)
+    (told,) = backend.problems()
+    assert told.startswith(f"{victim}: ")
+    assert problem in told
+    backend.commit(backend.read())
+    assert backend.problems() == ()
+
+
+states = st.builds(SlotState, st.integers(0, 15), st.integers(0, 15), st.booleans())
+
+
+@given(states, states)
+def test_a_condition_is_never_read_as_another_one(a: SlotState, b: SlotState) -> None:
+    view = BootView((("a", a), ("b", b)))
+    read = grub.decode(grub.encode({}, view))
+    for name, state in view.slots:
+        if state.condition == "good" or state.condition == "trial":
+            assert (read.state(name).condition, read.state(name).tries_left) == (state.condition, state.tries_left)
+        else:
+            assert read.state(name).condition == state.condition
+            assert read.state(name).confirmed == state.confirmed
 
 
 def test_a_link_is_followed_and_the_mode_is_kept(tmp_path: Path, path: Path) -> None:

@@ -32,6 +32,7 @@ def canonical(view: BootView) -> BootView:
 
 
 STATES = [BAD, GOOD, SlotState(2, 0, True), SlotState(2, 0, False), SlotState(2, 1, False), SlotState(1, 15, False)]
+STATES += [SlotState(2, 2, True), SlotState(2, 1, True), SlotState(0, 0, True)]  # counted though confirmed
 
 
 @pytest.mark.parametrize("a", STATES)
@@ -45,7 +46,8 @@ def test_grub_does_what_the_model_says(a: SlotState, b: SlotState) -> None:
         slot = view_first(view)
     other = after.other(slot)
     assert (booted.slot, booted.default) == (slot, f"updated-{slot}")
-    assert booted.fallback == (f"updated-{other}" if after.state(other).condition == "good" else "")
+    # GRUB takes only the number of an entry there.
+    assert booted.fallback == ({"a": "0", "b": "1"}[other] if after.state(other).confirmed else "")
 
 
 def view_first(view: BootView) -> str:
@@ -61,6 +63,24 @@ def test_a_trial_of_fifteen_tries_is_counted_down_to_the_fallback() -> None:
         files = booted.files
         slots.append(booted.slot)
     assert slots == ["b"] * 15 + ["a"] * 2
+
+
+def test_a_confirmed_slot_that_breaks_later_is_left_for_the_other_one_and_is_the_last_resort() -> None:
+    good = BootView((("a", GOOD), ("b", SlotState(2, 0, True))))
+    armed = model.arm_trial(model.recount(good, "b", counted=2), "a", active="b", tries=1)
+    files = {"grubenv": block(armed)}
+    slots = []
+    for _ in range(5):
+        booted = boot(files)
+        files = booted.files
+        slots.append(booted.slot)
+    assert slots == ["a", "b", "b", "b", "b"]
+    assert view_in(files["grubenv"]).state("b") == SlotState(0, 0, True)
+
+
+def test_a_confirmed_slot_that_cannot_be_counted_boots_all_the_same() -> None:
+    unsavable = grubenv({"ORDER": "B A", "A_OK": "1", "B_OK": "1", "B_TRIES": "3", "B_GOOD": "1"})[:-1] + b"x"
+    assert boot({"grubenv": unsavable}).slot == "b"
 
 
 @pytest.mark.parametrize("broken", [b"", b"#" * 1024, b"\0" * 1024])

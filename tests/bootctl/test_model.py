@@ -12,6 +12,7 @@ from bootctl.model import BootView, SlotState
 
 GOOD = SlotState(priority=1, tries_left=0, confirmed=True)
 BAD = SlotState()
+REJECTED = model.REJECTED
 
 
 def view(a: SlotState, b: SlotState) -> BootView:
@@ -29,6 +30,9 @@ views = st.builds(view, states, states)
         (SlotState(2, 3, False), "trial", True),
         (SlotState(2, 0, False), "bad", False),
         (SlotState(0, 0, True), "bad", False),
+        (SlotState(0, 0, False), "empty", False),
+        (model.REJECTED, "bad", False),
+        (SlotState(1, 3, True), "good", True),
         (SlotState(0, 3, False), "bad", False),
         (SlotState(15, 15, True), "good", True),
     ],
@@ -59,6 +63,35 @@ def test_a_confirmed_slot_is_never_counted() -> None:
     assert set(model.boot_sequence(good, 100)) == {"a"}
 
 
+def test_a_confirmed_slot_with_tries_is_left_when_they_are_used_up() -> None:
+    counted = view(GOOD, SlotState(2, 3, True))
+    assert model.boot_sequence(counted, 4) == ("b", "b", "b", "a", "a")
+
+
+def test_a_slot_that_was_confirmed_is_the_last_resort() -> None:
+    counted = view(BAD, SlotState(2, 2, True))
+    assert model.boot_sequence(counted, 4) == ("b",) * 5
+
+
+def test_who_comes_up_gets_all_boots_again() -> None:
+    _, tried = model.next_boot(view(GOOD, SlotState(2, 3, True)))
+    assert model.recount(tried, "b", counted=3) == view(GOOD, SlotState(2, 3, True))
+    assert model.recount(view(GOOD, SlotState(0, 0, True)), "b", counted=3) == view(GOOD, SlotState(1, 3, True))
+    assert model.recount(tried, "b", counted=0) == view(GOOD, SlotState(2, 0, True))
+
+
+def test_a_trial_is_not_counted_anew() -> None:
+    trial = view(GOOD, SlotState(2, 2, False))
+    assert model.recount(trial, "b", counted=3) == trial
+
+
+def test_a_way_back_keeps_its_boots() -> None:
+    armed = model.arm_trial(view(SlotState(2, 3, True), BAD), "b", active="a", tries=1)
+    assert armed.state("a") == SlotState(1, 3, True)
+    assert model.confirm(armed, "b", counted=3) == view(SlotState(1, 3, True), SlotState(2, 3, True))
+    assert model.roll_back(model.confirm(armed, "b"), active="b").state("a") == SlotState(2, 3, True)
+
+
 def test_nothing_bootable_boots_nothing() -> None:
     nothing = view(BAD, SlotState(2, 0, False))
     assert model.next_boot(nothing) == (None, nothing)
@@ -73,7 +106,7 @@ def test_the_life_of_an_update_step_by_step() -> None:
     _, tried = model.next_boot(armed)
     assert tried == view(SlotState(1, 0, True), SlotState(2, 2, False))
     assert model.confirm(tried, "b") == view(SlotState(1, 0, True), SlotState(2, 0, True))
-    assert model.reject(tried, "b") == view(SlotState(1, 0, True), BAD)
+    assert model.reject(tried, "b") == view(SlotState(1, 0, True), REJECTED)
     assert model.roll_back(model.confirm(tried, "b"), active="b") == start
 
 
@@ -97,7 +130,8 @@ def test_rolling_back_out_of_a_trial_leaves_the_trial_behind() -> None:
         (lambda: model.confirm(view(GOOD, BAD), "c"), "unknown-slot", "slots a, b"),
         (lambda: model.reject(view(GOOD, BAD), "a"), "last-bootable-slot", "slot a"),
         (lambda: model.reject(view(GOOD, SlotState(2, 3, False)), "a"), "last-bootable-slot", "is good"),
-        (lambda: model.roll_back(view(GOOD, BAD), active="a"), "no-confirmed-slot", "condition is bad"),
+        (lambda: model.roll_back(view(GOOD, BAD), active="a"), "no-confirmed-slot", "condition is empty"),
+        (lambda: model.roll_back(view(GOOD, REJECTED), active="a"), "no-confirmed-slot", "condition is bad"),
         (lambda: model.roll_back(view(GOOD, SlotState(2, 3, False)), active="a"), "no-confirmed-slot", "trial"),
         (lambda: model.roll_back(BootView((("a", GOOD),)), active="a"), "not-two-slots", "1 slots"),
         (lambda: BootView(()).state("a"), "unknown-slot", "(none)"),
@@ -132,12 +166,12 @@ def test_reject_is_idempotent_and_never_takes_the_last_bootable_slot(any_view: B
 
 steps = st.lists(
     st.sampled_from(["boot", "invalidate", "arm", "confirm active", "confirm other", "reject active", "reject other",
-                     "roll back"]), max_size=40,
+                     "roll back", "recount"]), max_size=40,
 )  # fmt: skip
 
 
-@given(steps, st.integers(1, 15))
-def test_no_life_of_a_machine_leads_to_where_nothing_boots(life: list[str], tries: int) -> None:
+@given(steps, st.integers(1, 15), st.sampled_from([0, 1, 3]))
+def test_no_life_of_a_machine_leads_to_where_nothing_boots(life: list[str], tries: int, counted: int) -> None:
     now = view(SlotState(2, 0, True), BAD)
     active = "a"
     for step in life:
@@ -156,7 +190,9 @@ def test_no_life_of_a_machine_leads_to_where_nothing_boots(life: list[str], trie
                     now = model.arm_trial(now, other, active=active, tries=tries)
                     given_up = {other}
                 case "confirm active" | "confirm other":
-                    now = model.confirm(now, active if step.endswith("active") else other)
+                    now = model.confirm(now, active if step.endswith("active") else other, counted=counted)
+                case "recount":
+                    now = model.recount(now, active, counted=counted)
                 case "reject active" | "reject other":
                     slot = active if step.endswith("active") else other
                     now = model.reject(now, slot)

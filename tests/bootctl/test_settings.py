@@ -224,25 +224,63 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 
 def test_all_settings_of_the_boot_reference(tmp_path: Path) -> None:
-    text = '[disk]\nimage = "/disk.img"\n[boot]\nbackend = "grub"\ngrubenv = "/efi/env"\ntries = 5\n[other]\nx = 1\n'
+    text = """
+[disk]
+image = "/disk.img"
+[boot]
+backend = "grub"
+grubenv = "/efi/env"
+esp = "/esp"
+fw_env_config = "/etc/fw"
+autoboot = "/boot/autoboot.txt"
+tryboot_partitions = { a = 5, b = 6 }
+tries = 5
+count_confirmed = true
+[other]
+x = 1
+"""
     root = str(tmp_path)
     assert boot_settings(loaded(tmp_path, text), root) == BootSettings(
-        root=root, backend="grub", image=f"{root}/disk.img", grubenv=f"{root}/efi/env", tries=5
-    )
+        root=root, backend="grub", image=f"{root}/disk.img", grubenv=f"{root}/efi/env", esp=f"{root}/esp",
+        efivars=f"{root}/sys/firmware/efi/efivars", efi_backup=f"{root}/var/lib/updated/boot/efi",
+        fw_env_config=f"{root}/etc/fw", autoboot=f"{root}/boot/autoboot.txt",
+        tryboot_partitions=(("a", 5), ("b", 6)), tries=5, count_confirmed=True,
+    )  # fmt: skip
     assert boot_settings(loaded(tmp_path, '[disk]\ndevice = "/dev/vda"\n')).device == "/dev/vda"
+
+
+def test_without_configuration_the_defaults_lie_below_the_root() -> None:
+    assert boot_settings(settings.Layered({}, {})) == BootSettings()
+    assert boot_settings(settings.Layered({}, {}), "/r").grubenv == "/r/boot/grub/grubenv"
+
+
+def test_the_system_partition_is_where_a_loader_is(tmp_path: Path) -> None:
+    assert boot_settings(settings.Layered({}, {}), str(tmp_path)).esp == f"{tmp_path}/efi"
+    (tmp_path / "boot/efi/loader").mkdir(parents=True)
+    assert boot_settings(settings.Layered({}, {}), str(tmp_path)).esp == f"{tmp_path}/boot/efi"
+
+
+BACKENDS = "auto, gptprio, uboot, tryboot, systemd_boot, grub, efi"
+PARTITIONS = " does not give two slots a partition each. Give a table such as { a = 2, b = 3 }."
+KEYS = "backend, grubenv, esp, fw_env_config, autoboot, tryboot_partitions, tries, count_confirmed"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[boot]\n\ntrise = 3\n", ":3: boot.trise: there is no such key. Use one of: backend, grubenv, tries."),
+        ("[boot]\n\ntrise = 3\n", ":3: boot.trise: there is no such key. Use one of: " + KEYS + "."),
         ("[disk]\npath = 1\n", ":2: disk.path: there is no such key. Use one of: device, image, components."),
         ("boot = 1\n", ":1: boot: it is no table. Write it as a table: [boot]."),
-        ('[boot]\nbackend = "lilo"\n', ":2: boot.backend: 'lilo' is no backend. Use one of: auto, gptprio, grub."),
-        ("[boot]\nbackend = []\n", ":2: boot.backend: [] is no backend. Use one of: auto, gptprio, grub."),
+        ('[boot]\nbackend = "lilo"\n', ":2: boot.backend: 'lilo' is no backend. Use one of: " + BACKENDS + "."),
+        ("[boot]\nbackend = []\n", ":2: boot.backend: [] is no backend. Use one of: " + BACKENDS + "."),
         ("[boot]\ntries = 0\n", ":2: boot.tries: 0 is no number of tries. Give a whole number from 1 to 15."),
         ("[boot]\ntries = true\n", ":2: boot.tries: True is no number of tries. Give a whole number from 1 to 15."),
         ("[boot]\ntries = '3'\n", ":2: boot.tries: '3' is no number of tries. Give a whole number from 1 to 15."),
+        ("[boot]\ncount_confirmed = 1\n", ":2: boot.count_confirmed: 1 is no yes or no. Give true or false."),
+        ("[boot]\ntryboot_partitions = { a = 2, b = 2 }\n",
+         ":2: boot.tryboot_partitions: {'a': 2, 'b': 2}" + PARTITIONS),
+        ("[boot]\ntryboot_partitions = { a = 2, b = '3' }\n",
+         ":2: boot.tryboot_partitions: {'a': 2, 'b': '3'}" + PARTITIONS),
         ("[disk]\nimage = 'x'\n", ":2: disk.image: 'x' is no absolute path. Give a path such as \"/dev/vda\"."),
         ("[boot]\ngrubenv = 7\n", ":2: boot.grubenv: 7 is no absolute path. Give a path such as \"/dev/vda\"."),
         ("[disk]\ndevice = '../x'\n", ":2: disk.device: '../x' is no absolute path. Give a path such as \"/dev/vda\"."),

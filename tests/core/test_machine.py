@@ -89,12 +89,22 @@ def test_a_release_that_calls_itself_something_else_is_not_installed_for_ever() 
 
 def test_a_loader_that_ignores_the_new_slot_makes_no_endless_reboots() -> None:
     state = staged()
-    for boot in ("boot-2", "boot-3", "boot-4"):
+    for boot in ("boot-2", "boot-3"):
+        state = decide(state, events.Tick(NOW, 0.5), POLICY).state
+        assert state.phase is Phase.REBOOTING
         state = started(state, facts(boot=boot, a=OTHER_GOOD, b=TRIAL)).state
     decision = decide(state, events.Tick(NOW, 0.5), POLICY)
     assert decision.state.phase is Phase.STAGED
     assert [reason.code for reason in decision.state.reasons] == ["not-started"]
     assert effects.Reboot in kinds(decide(state, events.RebootRequested(NOW, 0.5, "root"), POLICY))
+
+
+def test_reboots_by_others_say_nothing_about_the_loader() -> None:
+    """A Raspberry Pi begins a trial only at a reboot that asks for it."""
+    state = staged()
+    for boot in ("boot-2", "boot-3", "boot-4"):
+        state = started(state, facts(boot=boot, a=OTHER_GOOD, b=TRIAL)).state
+    assert decide(state, events.Tick(NOW, 0.5), POLICY).state.phase is Phase.REBOOTING
 
 
 def test_a_staged_release_that_was_not_armed_is_sealed_again_after_a_restart() -> None:

@@ -18,12 +18,13 @@ SLOT_TYPE = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
 REPOSITORY = Path(__file__).parent.parent.parent
 
 # Priority, tries and the mark "successful" in bits 48-51, 52-55 and 56 of a partition's attributes.
-GOOD, GOOD_FIRST, TRIAL, LAST_TRY, BAD = (
+GOOD, GOOD_FIRST, TRIAL, LAST_TRY, EMPTY, REJECTED = (
     "0101000000000000",
     "0102000000000000",
     "0022000000000000",
     "0002000000000000",
     "0000000000000000",
+    "0010000000000000",
 )
 CHECKS = "etc/updated/health.d"
 
@@ -148,7 +149,7 @@ def test_a_slot_on_trial_without_any_check_is_confirmed(machine: Machine) -> Non
 def test_a_slot_on_trial_that_fails_is_rejected_and_a_reboot_is_wanted(machine: Machine, trial: str) -> None:
     made = machine.set(GOOD, trial).required(passes=True, name="good").required(passes=False).health()
     assert (made.returncode, made.stderr) == (3, "")
-    assert machine.attributes == (GOOD, BAD)
+    assert machine.attributes == (GOOD, REJECTED)
     assert machine.document["verdict"] == "rejected"
     assert machine.document["reason"].startswith("required check it failed: / has ")
     assert (machine.root / "run/updated/health.json").read_bytes() == machine.verdict_file.read_bytes()
@@ -156,9 +157,9 @@ def test_a_slot_on_trial_that_fails_is_rejected_and_a_reboot_is_wanted(machine: 
 
 
 def test_a_sick_slot_without_a_way_back_is_kept(machine: Machine) -> None:
-    made = machine.set(BAD, TRIAL).required(passes=False).health()
+    made = machine.set(EMPTY, TRIAL).required(passes=False).health()
     assert made.returncode == 4
-    assert machine.attributes == (BAD, TRIAL)
+    assert machine.attributes == (EMPTY, TRIAL)
     assert machine.document["verdict"] == "no-fallback"
     assert "no other slot can boot" in machine.motd.read_text()
 
@@ -218,7 +219,7 @@ def test_running_twice_ends_as_running_once(machine: Machine, passes: bool, firs
 def test_a_rejection_stands_when_the_checks_pass_afterwards(machine: Machine) -> None:
     assert machine.required(passes=False).health().returncode == 3
     assert machine.required(passes=True).health().returncode == 3
-    assert machine.attributes == (GOOD, BAD)
+    assert machine.attributes == (GOOD, REJECTED)
 
 
 def test_a_persons_word_during_the_checks_counts(machine: Machine, put: Put, disks: Disks) -> None:
@@ -315,7 +316,7 @@ def test_the_reason_of_a_rejection_is_on_disk_before_the_slot_is_given_up(machin
     assert machine.document["reason"].startswith("required check it failed")
 
 
-@pytest.mark.parametrize(("passes", "code", "b"), [(True, 0, GOOD_FIRST), (False, 3, BAD)])
+@pytest.mark.parametrize(("passes", "code", "b"), [(True, 0, GOOD_FIRST), (False, 3, REJECTED)])
 def test_a_verdict_that_can_not_be_written_does_not_keep_the_boot_reference_from_changing(
     machine: Machine, passes: bool, code: int, b: str
 ) -> None:

@@ -41,7 +41,7 @@ def machine(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
-    enabled = run("systemctl", f"--root={tmp_path}", "enable", "updated.service", "updated-health.service")
+    enabled = run("systemctl", f"--root={tmp_path}", "enable", *(unit.name for unit in UNITS.glob("*.service")))
     assert enabled.returncode == 0, enabled.stderr
     return tmp_path
 
@@ -51,7 +51,7 @@ def verify(machine: Path, *units: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_finds_no_fault_in_the_units(machine: Path) -> None:
-    judged = verify(machine, "updated.service", "updated-health.service")
+    judged = verify(machine, *(unit.name for unit in UNITS.glob("*.service")))
     assert (judged.returncode, judged.stderr) == (0, "")
 
 
@@ -91,6 +91,7 @@ def test_enabling_puts_the_health_check_in_the_way_of_boot_complete_and_into_eve
         "multi-user.target.wants/updated.service",
         "boot-complete.target.requires/updated-health.service",
         "basic.target.wants/updated-health.service",
+        "sysinit.target.wants/updated-boot-count.service",
     }
 
 
@@ -107,6 +108,14 @@ def test_the_daemon_reaches_block_devices_but_no_other_and_writes_only_where_it_
     assert [path for value in settings(DAEMON, "ReadWritePaths") for path in value.split()] == [
         "/run",
         "-/boot/grub",
+        "-/boot/firmware",
+        "-/efi/loader",
+        "-/efi/EFI/Linux",
+        "-/boot/loader",
+        "-/boot/EFI/Linux",
+        "-/boot/efi/loader",
+        "-/boot/efi/EFI/Linux",
+        "-/sys/firmware/efi/efivars",
         "-/var/lib/node_exporter",
         "-/var/lib/prometheus/node-exporter",
     ]

@@ -103,7 +103,9 @@ def _in_the_new_slot(state: State, event: Event, target: Target) -> Decision:
 def _booted_the_old_slot(state: State, event: Event, target: Target) -> Decision:
     theirs = state.facts.view.state(target.slot)
     if theirs.priority > 0 and not theirs.confirmed and theirs.tries_left > 0 and theirs.tries_left >= target.tries:
-        armed = replace(target, tries=theirs.tries_left, ignored=target.ignored + 1)
+        # Only a reboot of ours says that the loader passes it by: a Raspberry Pi begins a trial at no other one.
+        ignored = target.ignored + (state.phase is Phase.REBOOTING)
+        armed = replace(target, tries=theirs.tries_left, ignored=ignored)
         return Decision(state.with_changes(phase=Phase.STAGED, target=armed))
     if not target.armed and theirs == SlotState():
         return Decision(state.with_changes(phase=Phase.STAGED))

@@ -51,7 +51,7 @@ def reboot_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ..
     """Why the node may not reboot by itself into what is staged; empty when it may."""
     reasons = list(pauses(state, policy, now))
     if not policy.reboot_automatically:
-        reasons.append(Reason("manual-reboot", "the reboot is left to a person; any reboot boots it"))
+        reasons.append(Reason("manual-reboot", "the reboot is left to a person (updatectl reboot)"))
     if state.target is not None and state.target.ignored >= MOST_IGNORED_BOOTS:
         text = f"the boot loader started slot {state.facts.slot} {state.target.ignored} times, not slot"
         reasons.append(Reason("not-started", f"{text} {state.target.slot}; 'updatectl reboot' tries it again"))

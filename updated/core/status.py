@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bootctl.model import SlotState, next_boot
+from bootctl.model import next_boot
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
 from updated.core.policy import Policy
@@ -107,7 +107,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         },
         "slots": [
             {
-                "slot": name, "version": state.versions.get(name), "state": _slot_state(state, name, slot),
+                "slot": name, "version": state.versions.get(name), "state": slot.condition,
                 "tries_left": slot.tries_left, "running": name == state.facts.slot, "next": name == starts,
             }
             for name, slot in state.facts.view.slots
@@ -158,11 +158,6 @@ def fault_document(fault: UpdatedError, now: int) -> dict[str, Any]:
         "failures": 1, "channel": "", "enabled": True, "slots": [], "reasons": [], "denied": [], "expiries": {},
         "notes": [], **dict.fromkeys(nothing),
     }
-
-
-def _slot_state(state: State, name: str, slot: SlotState) -> str:
-    """good, trial, bad; or empty: nothing whole was ever seen in it, so that there is no falling back to it."""
-    return "empty" if slot.condition == "bad" and name not in state.versions else slot.condition
 
 
 def _time(seconds: int | None) -> str | None:
