@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint docs bench system-packages clean help
+.PHONY: demo test lint docs bench powercut system-packages clean help
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +34,9 @@ bench: $(STAMP) ## Compare with other tools; see packaging/doc/benchmark.md
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench --kind erofs --only delta-patch,delta-upgrade,computed --rounds 3
 	$(BIN)/python -m tests.bench --report
+
+powercut: $(STAMP) ## Cut each change of the boot reference at each write; see packaging/doc/crash-model.md
+	$(BIN)/pytest tests/crash tests/qemu --every-cut --write-table
 
 docs: $(STAMP) ## Write the generated tables of the documents anew
 	$(BIN)/python -m tests.documents

@@ -11,6 +11,7 @@ from bootctl import gpt, model
 from bootctl.gptprio import GptPrio, decode
 from bootctl.model import BootView, SlotState
 from tests.bootctl import disks
+from tests.crash.conftest import Tally
 from tests.crash.recorder import Log, Write, lay_out, recorded
 from tests.fakes.firmware import kernel_finds_partitions, next_boot
 
@@ -37,7 +38,7 @@ def undamaged(disk: Path) -> None:
 def stale_backup(disk: Path) -> None:
     """As a cut between the two copies leaves it: the backup still has what was before."""
     now = disk.read_bytes()
-    GptPrio(str(disk)).commit(BootView((("a", SlotState(3, 1, True)), ("b", SlotState(4, 4, False)))))
+    GptPrio(str(disk)).commit(BootView((("a", SlotState(3, 0, True)), ("b", SlotState(4, 4, False)))))
     earlier = disk.read_bytes()
     disk.write_bytes(now[: len(now) // 2] + earlier[len(now) // 2 :])
 
@@ -85,13 +86,14 @@ def cgpt_view(disk: Path) -> BootView:
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", TRANSITIONS)
 def test_at_each_cut_all_readers_see_the_old_reference_or_the_new_one(
-    folder: Path, name: str, damage: Callable[[Path], None]
+    folder: Path, tally: Tally, name: str, damage: Callable[[Path], None]
 ) -> None:
     disk = folder / "disk.img"
     old, new = prepare(folder, name, damage)
     log = commit(folder, new)
     seen = set()
-    for state in log.cuts():
+    states = list(log.cuts())
+    for state in states:
         lay_out(folder, state)
         view = GptPrio(str(disk)).read()
         assert view in (old, new)
@@ -102,6 +104,8 @@ def test_at_each_cut_all_readers_see_the_old_reference_or_the_new_one(
     assert seen == {old, new}
     lay_out(folder, log.final())
     assert disks.sgdisk_finds_no_problem(disk)
+    if damage is undamaged:
+        tally("gptprio", "a model of gptprio.next, cgpt", name, len(states))
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)

@@ -1,0 +1,1 @@
+"""The real bootloaders, each with what is shipped for it, on small machines in QEMU."""
