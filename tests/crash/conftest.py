@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 DOCUMENT = Path(__file__).parents[2] / "packaging/doc/crash-model.md"
-_HEAD = "| loader | read by | operation | states that a cut leaves | survived |\n|---|---|---|---|---|\n"
-_ROWS = pytest.StashKey[list[str]]()
+OPERATIONS = ("invalidate", "arm", "begin", "confirm", "reject", "roll back", "recount")
+_OTHER_WORDS = {"withdraw": "reject", "count": "recount"}
+Row = tuple[str, str, str, int]
+_ROWS = pytest.StashKey[list[Row]]()
 
 Tally = Callable[[str, str, str, int], None]
 """Is told that all of so many cuts were survived: loader, its reader, operation, number."""
@@ -29,21 +31,35 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
     """A row of the table, for a test that has seen that nothing was lost."""
-    rows: list[str] = request.config.stash.setdefault(_ROWS, [])
+    rows: list[Row] = request.config.stash.setdefault(_ROWS, [])
 
     def add(loader: str, judge: str, operation: str, cuts: int) -> None:
         assert cuts > 1, "nothing was cut"
-        rows.append(f"| {loader} | {judge} | {operation} | {cuts} | {cuts} |\n")
+        rows.append((loader, judge, operation, cuts))
 
     return add
+
+
+def table(rows: list[Row]) -> str:
+    """A line for each loader; operations of one kind, on whatever was there before, are added up."""
+    head = "".join(f" {name} |" for name in OPERATIONS)
+    lines = [f"| loader | read by |{head}", "|---|---|" + "---|" * len(OPERATIONS)]
+    for loader, judge in sorted({row[:2] for row in rows}):
+        sums = dict.fromkeys(OPERATIONS, 0)
+        for _, _, operation, cuts in (row for row in rows if row[:2] == (loader, judge)):
+            word = operation.split()[0]
+            kind = next(name for name in OPERATIONS if name.startswith(_OTHER_WORDS.get(word, word)))
+            sums[kind] += cuts
+        cells = "".join(f" {f'{cuts} of {cuts}' if cuts else ''} |" for cuts in sums.values())
+        lines.append(f"| {loader} | {judge} |{cells}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Prints the table, and with --write-table writes it into the document."""
     if not config.getoption("--write-table"):
         return
-    rows: list[str] = config.stash.get(_ROWS, [])
-    table = _HEAD + "".join(sorted(rows))
-    terminalreporter.write(table)
+    text = table(config.stash.get(_ROWS, []))
+    terminalreporter.write(text)
     measured = re.compile(r"(?<=<!-- measured: powercut -->\n).*?(?=<!-- end -->)", re.DOTALL)
-    DOCUMENT.write_text(measured.sub(lambda _: table, DOCUMENT.read_text()))
+    DOCUMENT.write_text(measured.sub(lambda _: text, DOCUMENT.read_text()))
