@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import re
 import stat
@@ -30,7 +29,7 @@ from bootctl.errors import BootError
 from bootctl.model import EMPTY, REJECTED, BootView, SlotState
 from bootctl.uboot import UBoot, decode, encode
 from tests.bootctl.test_uboot_env import SIZE, config_of, made, printed, redundant, run, set_with_fw_setenv, single
-from tests.fakes.bus import private_bus
+from tests.fakes.rauc import Rauc, running_rauc
 
 SCRIPT = Path(__file__).parents[2] / "packaging" / "uboot" / "boot.cmd"
 FOREIGN = {"arch": "arm", "bootcmd": "run a; run b", "zeros": "0" * 600}
@@ -676,66 +675,11 @@ def test_the_limits_say_that_u_boot_itself_counts(pair: Machine, variables: dict
 # --- RAUC, which drives the same environment ---
 
 
-@dataclass(frozen=True, slots=True)
-class Rauc:
-    """RAUC with its service on a bus of its own, on a machine that runs slot A."""
-
-    config: Path
-    environment: Mapping[str, str]
-
-    def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["rauc", "-c", self.config, *arguments], env=self.environment, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def status(self) -> tuple[str | None, dict[str, str]]:
-        """The primary slot, and whether each is good or bad."""
-        document = json.loads(self.run("status", "--output-format=json"))
-        slots = {name: slot for each in document["slots"] for name, slot in each.items()}
-        conditions = {slot["bootname"].lower(): slot["boot_status"] for slot in slots.values()}
-        primary = slots.get(document["boot_primary"])
-        return (primary["bootname"].lower() if primary else None), conditions
-
-
 @pytest.fixture
 def rauc(pair: Machine) -> Iterator[Rauc]:
-    tools = pair.root / "tools"
-    tools.mkdir()
-    for name in ("fw_printenv", "fw_setenv"):
-        (tools / name).write_text(f'#!/bin/sh\nexec /usr/bin/{name} -c {pair.tools} "$@"\n')
-        (tools / name).chmod(0o755)
-    for slot in ("a", "b"):
-        (pair.root / f"{slot}.img").write_bytes(bytes(4096))
-    config = pair.root / "system.conf"
-    config.write_text(
-        f"[system]\ncompatible=test\nbootloader=uboot\nmountprefix={pair.root}/mnt\nstatusfile={pair.root}/rauc.status\n"
-        f"[slot.rootfs.0]\ndevice={pair.root}/a.img\ntype=raw\nbootname=A\n"
-        f"[slot.rootfs.1]\ndevice={pair.root}/b.img\ntype=raw\nbootname=B\n"
-    )
-    with private_bus() as address:
-        environment = {"PATH": f"{tools}:{os.environ['PATH']}", "DBUS_SYSTEM_BUS_ADDRESS": address, "LC_ALL": "C"}
-        command = ["rauc", "-c", str(config), "--override-boot-slot=A", "service"]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as service:
-            try:
-                _wait_for_rauc(address, service)
-                yield Rauc(config, environment)
-            finally:
-                service.terminate()
-
-
-def _wait_for_rauc(address: str, service: subprocess.Popen[bytes]) -> None:
-    ask = ["dbus-send", f"--bus={address}", "--print-reply", "--dest=org.freedesktop.DBus", "/org/freedesktop/DBus"]
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and service.poll() is None:
-        done = subprocess.run(
-            [*ask, "org.freedesktop.DBus.NameHasOwner", "string:de.pengutronix.rauc"], capture_output=True, text=True
-        )
-        if "true" in done.stdout:
-            return
-        time.sleep(0.1)
-    raise RuntimeError("rauc service does not start; the package rauc has it")
+    tools = {name: f"/usr/bin/{name} -c {pair.tools}" for name in ("fw_printenv", "fw_setenv")}
+    with running_rauc(pair.root, "bootloader=uboot\n", tools) as rauc:
+        yield rauc
 
 
 def good_or_bad(state: SlotState) -> str:
