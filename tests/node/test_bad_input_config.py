@@ -46,7 +46,7 @@ WRONG_LINES = {
     "a channel that can't be one": ('channel = "stable"', 'channel = "../root"', 'channel = "../root"',
                                     "repository.channel: '../root' is not accepted. It holds the name of a channel"),
     "a backend that is unknown": ("[updates]\n", '[boot]\nbackend = "lilo"\n[updates]\n', 'backend = "lilo"',
-                                  "boot.backend: 'lilo' is no backend. Use one of: auto, gptprio, uboot, tryboot, systemd_boot, grub, efi"),
+                                  "boot.backend: 'lilo' is no backend. Use one of: auto, gptprio"),
     "no TOML": ("interval_seconds = 3600", "interval_seconds 3600", "interval_seconds 3600", "it is no TOML"),
 }
 
