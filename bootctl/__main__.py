@@ -1,4 +1,4 @@
-"""`python -m bootctl`: show and change what boots next, also from an initramfs or a rescue system.
+"""`python3 -m bootctl`: show and change what boots next, also from an initramfs or a rescue system.
 
 Exit status: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from bootctl.backend import Backend, boots_of_confirmed, open_backend
 from bootctl.errors import BootError
 from bootctl.settings import BACKENDS, BootSettings, ConfigError, Layered, boot_settings, load
 
+_BACKEND_OF_FILE: Final = {"autoboot.txt": "tryboot", "fw_env.config": "uboot"}
 _FILES: Final = {"grub": "grubenv", "uboot": "fw_env_config", "tryboot": "autoboot"}
 _DESCRIPTION: Final = "Show and change which slot the bootloader starts next."
 
@@ -33,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bootctl: {error}", file=sys.stderr)
         return 1
     print(json.dumps(answer) if getattr(options, "json", False) else text)
-    return 0
+    return 0 if answer.get("well", True) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer with one line of JSON")
-    parser = argparse.ArgumentParser(prog="python -m bootctl", description=_DESCRIPTION, parents=[common])
+    parser = argparse.ArgumentParser(prog="python3 -m bootctl", description=_DESCRIPTION, parents=[common])
     parser.add_argument("--root", default="/", metavar="DIR", help="work on the system below DIR")
     parser.add_argument("--backend", choices=BACKENDS, help="the bootloader's way to choose (default: configured)")
     where = parser.add_mutually_exclusive_group()
@@ -71,11 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings(options: argparse.Namespace) -> BootSettings:
     given = options.device or options.image or options.file or options.esp
-    # With all that is needed on the command line a broken configuration can't stand in the way of a rescue.
-    layered = Layered({}, {}) if given else load(options.root)
-    settings = boot_settings(layered, options.root)
+    settings = _configured(options.root, needed=not given)
     if options.file:
-        backend = options.backend or "grub"
+        backend = options.backend or _BACKEND_OF_FILE.get(os.path.basename(options.file), "grub")
         if backend not in _FILES:
             raise ConfigError("--file", f"the backend {backend} has no such file", "Leave it out, or name another one.")
         return replace(settings, backend=backend, **{_FILES[backend]: options.file})
@@ -86,13 +86,23 @@ def _settings(options: argparse.Namespace) -> BootSettings:
     return replace(settings, backend=options.backend or settings.backend)
 
 
+def _configured(root: str, *, needed: bool) -> BootSettings:
+    """With all that is needed on the command line a broken configuration can't stand in the way of a rescue."""
+    try:
+        return boot_settings(load(root), root)
+    except ConfigError:
+        if needed:
+            raise
+        return boot_settings(Layered({}, {}), root)
+
+
 def _run(options: argparse.Namespace, settings: BootSettings, backend: Backend) -> tuple[dict[str, Any], str]:
     """The answer as JSON and as text."""
     verb: str = options.verb
     if verb == "doctor":
         failures = settings.tries + 2 if options.failures is None else options.failures
-        mended = doctor.examine(backend, failures=failures, mend=not options.dry_run)
-        return mended.document(), mended.text()
+        findings = doctor.examine(backend, failures=failures, mend=not options.dry_run)
+        return findings.document(), findings.text()
     view = backend.read()
     if verb in ("show", "next"):
         return _next(view) if verb == "next" else _show(options, settings, backend, view)
@@ -126,7 +136,7 @@ def _next(view: model.BootView) -> tuple[dict[str, Any], str]:
             "nothing-bootable",
             "the boot reference",
             "no slot may boot",
-            "Confirm the slot that is known to work (python -m bootctl confirm SLOT).",
+            "Confirm the slot that is known to work (python3 -m bootctl confirm SLOT).",
         )
     return {"next": slot}, slot
 

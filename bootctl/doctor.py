@@ -23,11 +23,16 @@ class Findings:
     warnings: tuple[str, ...]
     limits: tuple[str, ...]
 
+    @property
+    def well(self) -> bool:
+        """Whether something boots, and nothing is damaged any more."""
+        return self.boots[0] is not None and self.mended == self.found
+
     def document(self) -> dict[str, Any]:
         """For programs."""
         return {
-            "backend": self.backend, "found": list(self.found), "mended": list(self.mended), "boots": list(self.boots),
-            "warnings": list(self.warnings), "limits": list(self.limits),
+            "backend": self.backend, "well": self.well, "found": list(self.found), "mended": list(self.mended),
+            "boots": list(self.boots), "warnings": list(self.warnings), "limits": list(self.limits),
             "slots": {name: state.condition for name, state in self.view.slots},
         }  # fmt: skip
 
@@ -59,9 +64,9 @@ def _warnings(view: BootView, boots: tuple[str | None, ...]) -> list[str]:
     good = [name for name, state in view.slots if state.condition == "good"]
     warnings = []
     if boots[0] is None:
-        warnings.append("no slot may boot")
+        warnings.append("no slot may boot; confirm the one that is known to work (confirm SLOT)")
     elif not good:
-        warnings.append("no slot is confirmed: there is nothing to fall back to")
+        warnings.append("no slot is confirmed: there is nothing to fall back to before health confirms one")
     elif len(good) == 1 and all(slot == good[0] for slot in boots):
         warnings.append(f"slot {good[0]} is the only one that can boot")
     return warnings

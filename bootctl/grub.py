@@ -240,7 +240,8 @@ class Grub:
                     "grubenv-missing",
                     self._path,
                     "there is no such file",
-                    "Create it (grub-editenv FILE create), or set grubenv in the table [boot].",
+                    'Create it (grub-editenv FILE create; grub-editenv FILE set ORDER="A B" A_OK=1 B_OK=0, with the '
+                    "slot that runs first), or set grubenv in the table [boot].",
                 ) from None
 
     def _variables(self, path: str) -> Mapping[str, str] | None:

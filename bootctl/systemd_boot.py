@@ -608,7 +608,7 @@ class SystemdBoot:
                     "bad-tries",
                     f"slot {slot}",
                     f"{state.tries_left} boots of it can't be counted by this loader with these entries",
-                    "See its limits (python -m bootctl doctor).",
+                    "See its limits (python3 -m bootctl doctor).",
                 )
 
     def _check_files(self, found: _Found, slot: str, *, bootable: bool) -> None:

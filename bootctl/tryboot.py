@@ -200,7 +200,7 @@ def encode(file: Autoboot, partitions: Sequence[tuple[str, int]], view: BootView
             "no-confirmed-slot",
             _FILE,
             "no slot would be confirmed, but the firmware always starts one",
-            "Confirm the slot that is known to work (python -m bootctl confirm SLOT).",
+            "Confirm the slot that is known to work (python3 -m bootctl confirm SLOT).",
         )
     other = view.other(good[0])
     numbers = dict(partitions)

@@ -426,11 +426,18 @@ def _overlap(one: _Copy, other: _Copy) -> bool:
     return one.path == other.path and abs(one.offset - other.offset) < one.size
 
 
+def _mode(path: str) -> int:
+    """That of the file, or of the one that it is a second copy of: there may be passwords in it."""
+    for known in (path, path.removesuffix(BACKUP_SUFFIX)):
+        if os.path.exists(known):
+            return stat.S_IMODE(os.stat(known).st_mode)
+    return 0o600
+
+
 def _write(copy: _Copy, data: bytes, kind: _Kind) -> None:
     try:
         if not _overwritten(copy, data, kind):
-            mode = stat.S_IMODE(os.stat(copy.path).st_mode) if os.path.exists(copy.path) else 0o644
-            durable.write_file(copy.path, data, mode=mode)
+            durable.write_file(copy.path, data, mode=_mode(copy.path))
         fd = os.open(copy.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if stat.S_ISREG(os.fstat(fd).st_mode):

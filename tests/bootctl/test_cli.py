@@ -92,10 +92,10 @@ def test_doctor_tells_what_it_found_and_mended_and_what_would_boot(
     call(capsys, "--root", root, "arm", "b")
     disks.damage_primary(root / "disk.img")
     damaged = (root / "disk.img").read_bytes()
-    for arguments, word in ((["--dry-run"], "not mended"), ([], "mended")):
+    for arguments, word, expected in ((["--dry-run"], "not mended", 1), ([], "mended", 0)):
         assert (root / "disk.img").read_bytes() == damaged
         status, out, _ = call(capsys, "--root", root, "doctor", *arguments)
-        assert status == 0
+        assert status == expected
         assert out.splitlines()[0] == "gptprio: a good, b trial"
         assert out.splitlines()[1].startswith(f"damaged, {word}: ")
         assert out.splitlines()[2] == "next boots, if each of them fails: b b a a a"
@@ -112,7 +112,9 @@ def test_doctor_warns_where_there_is_nothing_to_fall_back_to(
     disks.run("cgpt", "add", "-i", "2", "-P", "1", "-T", "1", "-S", "0", root / "disk.img")
     assert "no slot is confirmed" in call(capsys, "--root", root, "doctor")[1]
     disks.run("cgpt", "add", "-i", "2", "-P", "0", "-T", "0", "-S", "0", root / "disk.img")
-    assert "warning: no slot may boot" in call(capsys, "--root", root, "doctor")[1]
+    status, out, _ = call(capsys, "--root", root, "doctor")
+    assert status == 1
+    assert "warning: no slot may boot; confirm the one that is known to work" in out
 
 
 def test_with_count_confirmed_a_confirmed_slot_has_boots_until_it_is_recounted(
@@ -140,6 +142,16 @@ def test_an_environment_block_without_any_configuration(tmp_path: Path, capsys: 
     path.write_bytes(grubenv({"ORDER": "A B", "A_OK": "1", "B_OK": "0"}))
     assert call(capsys, "--root", tmp_path, "--file", path, "--active", "a", "arm", "b")[0] == 0
     assert listed(path.read_bytes())["B_TRIES"] == "3"
+
+
+def test_the_name_of_a_file_tells_whose_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "etc/updated").mkdir(parents=True)
+    (tmp_path / "etc/updated/updated.toml").write_text("[boot]\ntryboot_partitions = { a = 3, b = 2 }\n")
+    path = tmp_path / "autoboot.txt"
+    path.write_text("[all]\ntryboot_a_b=1\nboot_partition=3\n[tryboot]\nboot_partition=3\n")
+    status, out, _ = call(capsys, "--root", tmp_path, "--file", path, "show", "--json")
+    assert status == 0
+    assert (json.loads(out)["backend"], json.loads(out)["next"]) == ("tryboot", "a")
 
 
 def test_a_rescue_needs_no_valid_configuration(root: Path, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,4 +214,4 @@ def test_wrong_usage_is_exit_status_2(capsys: pytest.CaptureFixture[str], argume
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage: python -m bootctl" in capsys.readouterr().err
+    assert "usage: python3 -m bootctl" in capsys.readouterr().err
