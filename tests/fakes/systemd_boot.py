@@ -81,9 +81,11 @@ cp -r "$root/esp/." "$esp"
 
 def systemd(esp: Path, efivars: Path, *command: str) -> str:
     """Run a tool of systemd on the partition /esp, and return what it prints."""
+    # Root needs no user namespace, which can't be had within a chroot.
+    rights = [] if os.geteuid() == 0 else ["--map-root-user"]
     with tempfile.TemporaryDirectory() as root:
         done = subprocess.run(
-            ["unshare", "--map-root-user", "--mount", "sh", "-c", _ROOM, "sh", root, esp, efivars, *command],
+            ["unshare", *rights, "--mount", "sh", "-c", _ROOM, "sh", root, esp, efivars, *command],
             capture_output=True, text=True, check=False, timeout=30,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_RELAX_ESP_CHECKS": "1", "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
