@@ -106,7 +106,10 @@ def _run(options: argparse.Namespace, settings: BootSettings, backend: Backend) 
     view = backend.read()
     if verb in ("show", "next"):
         return _next(view) if verb == "next" else _show(options, settings, backend, view)
-    backend.commit(_changed(options, settings, backend, view))
+    changed = _changed(options, settings, backend, view)
+    # It runs at every boot, and a commit also mends what a person should see first.
+    if verb != "recount" or changed != view:
+        backend.commit(changed)
     return _show(options, settings, backend, backend.read())
 
 

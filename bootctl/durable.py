@@ -132,6 +132,15 @@ def sync_filesystem(fd: int) -> None:
             )
 
 
+def sync_filesystem_of(path: PathLike) -> None:
+    """`sync_filesystem` of the file system that the file or folder `path` is on."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync_filesystem(fd)
+    finally:
+        os.close(fd)
+
+
 def overwrite(fd: int, offset: int, data: bytes) -> None:
     """Write `data` in place at byte `offset`, and wait until it is on the medium. Not atomic."""
     overwrite_pieces(fd, [(offset, data)])

@@ -884,7 +884,7 @@ def _carry_out(change: _Change, folder: str) -> None:
         durable.write_file(change.path, change.content, mode=_mode(first.path))
     elif change.content != first.content and not _patched(change.path, first.content, change.content):
         _replace(change, change.content, folder)
-    _sync(folder)
+    durable.sync_filesystem_of(folder)
     # The one that counts goes last, so that none of the others counts meanwhile.
     for files in (change.files[1:], change.files[:1]):
         for file in files:
@@ -892,7 +892,7 @@ def _carry_out(change: _Change, folder: str) -> None:
             if os.path.exists(file.path) and not os.path.samefile(file.path, change.path):
                 durable.remove(file.path)
         if files:
-            _sync(folder)
+            durable.sync_filesystem_of(folder)
 
 
 def _replace(change: _Change, content: bytes, folder: str) -> None:
@@ -908,9 +908,9 @@ def _replace(change: _Change, content: bytes, folder: str) -> None:
     spare = os.path.join(folder, str(_new_name(first.name.slot or "", label, change.files)))
     old = first.content if first.marked == good else bls.with_mark(first.content, confirmed=good)
     durable.write_file(spare, old, mode=_mode(first.path))
-    _sync(folder)
+    durable.sync_filesystem_of(folder)
     durable.write_file(change.path, content, mode=_mode(first.path))
-    _sync(folder)
+    durable.sync_filesystem_of(folder)
     durable.remove(spare)
 
 
@@ -936,14 +936,6 @@ def _remove_leftovers(folder: str) -> None:
     for file_name in os.listdir(folder):
         if file_name.startswith(".updated-") and file_name.endswith(".tmp"):
             durable.remove(os.path.join(folder, file_name))
-
-
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        durable.sync_filesystem(fd)
-    finally:
-        os.close(fd)
 
 
 def _content(path: str) -> bytes:

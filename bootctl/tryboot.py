@@ -479,11 +479,7 @@ class Tryboot:
             if not _overwritten_on_fat(path, data):
                 mode = stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else 0o644
                 durable.write_file(path, data, mode=mode)
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                durable.sync_filesystem(fd)
-            finally:
-                os.close(fd)
+            durable.sync_filesystem_of(path)
         except OSError as error:
             raise BootError(
                 "autoboot-not-writable",

@@ -438,12 +438,8 @@ def _write(copy: _Copy, data: bytes, kind: _Kind) -> None:
     try:
         if not _overwritten(copy, data, kind):
             durable.write_file(copy.path, data, mode=_mode(copy.path))
-        fd = os.open(copy.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                durable.sync_filesystem(fd)
-        finally:
-            os.close(fd)
+        if stat.S_ISREG(os.stat(copy.path).st_mode):
+            durable.sync_filesystem_of(copy.path)
     except OSError as error:
         raise BootError(
             "uboot-env-not-writable",

@@ -137,6 +137,13 @@ def test_with_count_confirmed_a_confirmed_slot_has_boots_until_it_is_recounted(
     assert tries_after("recount") is None
 
 
+def test_a_recount_that_changes_nothing_writes_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disks.damage_primary(root / "disk.img")
+    damaged = (root / "disk.img").read_bytes()
+    assert call(capsys, "--root", root, "recount")[0] == 0
+    assert (root / "disk.img").read_bytes() == damaged
+
+
 def test_an_environment_block_without_any_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "grubenv"
     path.write_bytes(grubenv({"ORDER": "A B", "A_OK": "1", "B_OK": "0"}))

@@ -1,4 +1,4 @@
-"""The back-ends that are cut, each with the reader that judges it."""
+"""The back-ends that are cut, each with a reader that judges it. A folder is two levels below one of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bootctl.efi import Efi
 from bootctl.gptprio import GptPrio
 from bootctl.grub import Grub
 from bootctl.model import EMPTY, BootView, SlotState
+from bootctl.systemd_boot import SystemdBoot
 from bootctl.tryboot import Tryboot
 from bootctl.uboot import UBoot
 from bootctl.uboot import decode as decode_uboot
@@ -25,6 +26,7 @@ from tests.crash.sweep import Subject
 from tests.crash.test_efi_cuts import firmware_boots
 from tests.fakes.firmware import next_boot
 from tests.fakes.raspberry_pi import RaspberryPi
+from tests.fakes.systemd_boot import Loader
 
 GOOD_AND_EMPTY = BootView((("a", SlotState(2, 0, True)), ("b", EMPTY)))
 
@@ -39,7 +41,7 @@ def _lay_out_disk(folder: Path) -> None:
 
 
 GPTPRIO = Subject(
-    "gptprio", "a model of gptprio.next",
+    "gptprio",
     lay_out=_lay_out_disk,
     open=lambda folder: GptPrio(str(folder / "disk.img")), boots=_gptprio_boots,
 )  # fmt: skip
@@ -65,7 +67,7 @@ def _lay_out_grubenv(folder: Path) -> None:
 
 def _grub_on(*, fat: bool) -> Subject:
     return Subject(
-        f"grub, {'FAT' if fat else 'rename'}", "GRUB 2.06", lay_out=_lay_out_grubenv,
+        f"grub, {'FAT' if fat else 'rename'}", lay_out=_lay_out_grubenv,
         open=lambda folder: Grub(str(folder / "grubenv")), boots=_grub_boots, fat=fat,
     )  # fmt: skip
 
@@ -77,7 +79,7 @@ def _efi_boots(folder: Path) -> str | None:
 
 
 EFI = Subject(
-    "efi", "a model of EDK2", lay_out=lambda folder: lay_out_firmware(folder, (1, 2, 3)),
+    "efi", lay_out=lambda folder: lay_out_firmware(folder, (1, 2, 3)),
     open=lambda folder: Efi(str(folder), str(folder)), boots=_efi_boots,
 )  # fmt: skip
 
@@ -106,7 +108,7 @@ def _pi_boots(folder: Path) -> str | None:
 
 def _pi_on(*, fat: bool) -> Subject:
     return Subject(
-        f"tryboot, {'FAT' if fat else 'rename'}", "a model of the firmware", lay_out=_lay_out_pi, open=_open_pi,
+        f"tryboot, {'FAT' if fat else 'rename'}", lay_out=_lay_out_pi, open=_open_pi,
         boots=_pi_boots, fat=fat,
     )  # fmt: skip
 
@@ -140,10 +142,35 @@ def _uboot_boots(folder: Path) -> str | None:
 
 
 UBOOT = Subject(
-    "uboot", "fw_printenv, fw_setenv", lay_out=_lay_out_uboot,
+    "uboot", lay_out=_lay_out_uboot,
     open=lambda folder: UBoot(str(_uboot_config(folder, root=folder.parent)), str(folder.parent)), boots=_uboot_boots,
 )  # fmt: skip
 
+def _esp(folder: Path) -> Path:
+    return folder.parents[1]
+
+
+def _lay_out_entries(folder: Path) -> None:
+    for slot, name, version in (("a", "updated-a.conf", 2), ("b", "updated-b+0-0.conf", 1)):
+        (folder / name).write_text(f"sort-key updated\nversion {version:010}\nlinux /linux-{slot}\n")
+        (_esp(folder) / f"linux-{slot}").touch()
+    (_esp(folder) / "efivars").mkdir(exist_ok=True)
+    _loader(folder).tell_features()
+
+
+def _loader(folder: Path) -> Loader:
+    return Loader(_esp(folder), _esp(folder) / "efivars")
+
+
+def _systemd_boot_on(*, fat: bool) -> Subject:
+    return Subject(
+        f"systemd_boot, {'FAT' if fat else 'rename'}", lay_out=_lay_out_entries,
+        open=lambda folder: SystemdBoot(str(_esp(folder)), str(_esp(folder) / "efivars")),
+        boots=lambda folder: _loader(folder).boots(), fat=fat,
+    )  # fmt: skip
+
+
 SUBJECTS: Sequence[Subject] = (
     GPTPRIO, UBOOT, _grub_on(fat=False), _grub_on(fat=True), EFI, _pi_on(fat=False), _pi_on(fat=True),
+    _systemd_boot_on(fat=False), _systemd_boot_on(fat=True),
 )  # fmt: skip

@@ -45,22 +45,16 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 }
 
 
-def operations(backend: Backend) -> Mapping[str, Operation]:
-    """Those that `backend` knows."""
-    return {name: each for name, each in OPERATIONS.items() if name != "recount" or backend.counts_confirmed}
-
-
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A back-end in a folder.
 
     `lay_out` puts a whole boot reference there in which slot a is confirmed; `open` gives the back-end; `boots` lets
-    the reader called `judge` choose, which may count in the folder, and gives the slot that starts, or None. With
+    the loader, or a model of it, choose, which may count in the folder, and gives the slot that starts, or None. With
     `fat` the folder is taken for one on FAT.
     """
 
     name: str
-    judge: str
     lay_out: Callable[[Path], None]
     open: Callable[[Path], Backend]
     boots: Callable[[Path], str | None]

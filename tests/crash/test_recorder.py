@@ -22,17 +22,9 @@ from typing import Final
 import pytest
 
 from bootctl import durable
-from bootctl.efi import Efi
-from bootctl.model import EMPTY, BootView, SlotState
-from bootctl.systemd_boot import SystemdBoot
-from bootctl.tryboot import Tryboot
-from bootctl.uboot import UBoot, encode
-from bootctl.uboot_env import Environment, format_environment
-from tests.bootctl.test_efi import lay_out_firmware
 from tests.crash.recorder import Create, Log, Rename, Sync, SyncFolder, Truncate, Unlink, Write, recorded
 from tests.crash.subjects import SUBJECTS
 from tests.crash.sweep import OPERATIONS, Operation, Subject
-from tests.fakes.systemd_boot import Loader
 
 REPOSITORY = Path(__file__).parents[2]
 MARK = "/the-recorder"
@@ -40,56 +32,7 @@ MARK = "/the-recorder"
 Effect = tuple[str | int, ...]
 
 
-def _no_reader(folder: Path) -> str | None:
-    raise NotImplementedError
-
-
-def _lay_out_autoboot(folder: Path) -> None:
-    for name in ("autoboot.txt", "autoboot.txt.backup"):
-        (folder / name).write_bytes(b"[all]\ntryboot_a_b=1\nboot_partition=2\n")
-
-
-def _lay_out_environment(folder: Path) -> None:
-    variables = encode(BootView((("a", SlotState(2, 0, True)), ("b", EMPTY))))
-    entries = tuple(f"{name}={value}".encode() for name, value in variables.items())
-    for flag, name in enumerate(("env0", "env1")):
-        (folder / name).write_bytes(format_environment(Environment(entries, flag), 0x800))
-    folder.with_name("fw_env.config").write_text("/env0 0x0 0x800\n/env1 0x0 0x800\n")
-
-
-def _lay_out_entries(folder: Path) -> None:
-    esp = folder.parents[1]
-    for slot, name in (("a", "updated-a.conf"), ("b", "updated-b+0-0.conf")):
-        (esp / slot).mkdir(exist_ok=True)
-        (esp / slot / "linux").touch()
-        text = f"title Slot {slot}\nsort-key updated\nversion 1\nlinux /{slot}/linux\noptions updated.slot={slot}\n"
-        (folder / name).write_text(text)
-    (esp / "efivars").mkdir(exist_ok=True)
-    Loader(esp, esp / "efivars", 252).tell_features()
-
-
-def _tryboot(folder: Path) -> Tryboot:
-    return Tryboot(str(folder / "autoboot.txt"), (("a", 2), ("b", 3)), "/nonexistent")
-
-
-# Beside the subjects of the sweep, those whose readers are told elsewhere; nothing is booted here.
-WATCHED: Final[Mapping[str, Subject]] = {
-    subject.name: subject
-    for subject in (
-        Subject("tryboot, rename", "", _lay_out_autoboot, _tryboot, _no_reader),
-        Subject("tryboot, FAT", "", _lay_out_autoboot, _tryboot, _no_reader, fat=True),
-        Subject(
-            "uboot", "", _lay_out_environment,
-            lambda folder: UBoot(str(folder.with_name("fw_env.config")), str(folder)), _no_reader,
-        ),
-        Subject("efi", "", lay_out_firmware, lambda folder: Efi(str(folder), str(folder)), _no_reader),
-        Subject(
-            "systemd_boot", "", _lay_out_entries,
-            lambda folder: SystemdBoot(str(folder.parents[1]), str(folder.parents[1] / "efivars")), _no_reader,
-        ),
-        *SUBJECTS,
-    )
-}  # fmt: skip
+WATCHED: Final[Mapping[str, Subject]] = {subject.name: subject for subject in SUBJECTS}
 CASES: Final[Mapping[str, tuple[Subject, Operation]]] = {
     f"{name}, {operation}": (subject, OPERATIONS[operation])
     for name, subject in WATCHED.items()

@@ -401,7 +401,7 @@ def test_a_wrong_order_and_a_missing_sync_are_found(
 def test_a_missing_sync_of_the_file_system_is_found(folder: Path) -> None:
     machine = Machine(folder).create()
     old, new = machine.prepare("confirm")
-    with mistaken(systemd_boot, "_sync", lambda _: None):
+    with mistaken(durable, "sync_filesystem_of", lambda _: None):
         states = list(commit_on_fat(machine, new))
     assert seen(machine, iter(states)) - {old, new}
 
