@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bootctl import bls, durable, model, systemd_boot
+from bootctl import bls, durable, model, systemd_boot, systemd_boot_files
 from bootctl.model import EMPTY, REJECTED, BootView, SlotState
 from bootctl.systemd_boot import SystemdBoot
 from tests.crash.conftest import Tally
@@ -374,7 +374,7 @@ def test_a_new_text_without_a_second_entry_meanwhile_is_found(folder: Path) -> N
     machine.prepare("arm")
     path = machine.folder / "updated-a.conf"
     path.write_text(path.read_text().replace("sort-key x", "sort-key y"))
-    with mistaken(systemd_boot, "_replace", replace_at_once):
+    with mistaken(systemd_boot_files, "_replace", replace_at_once):
         log = machine.commit(reject(machine.read()))
     assert None in {model.next_boot(view)[0] for view in seen(machine, log.cuts(torn_renames=True))}
 
@@ -382,8 +382,8 @@ def test_a_new_text_without_a_second_entry_meanwhile_is_found(folder: Path) -> N
 @pytest.mark.parametrize(
     ("owner", "name", "mistake", "fat"),
     [
-        (systemd_boot, "_carry_out", remove_first, False),
-        (systemd_boot, "_carry_out", rename_and_write, True),
+        (systemd_boot, "carry_out", remove_first, False),
+        (systemd_boot, "carry_out", rename_and_write, True),
         (durable, "write_file", write_without_sync, False),
     ],
     ids=["the old entry goes first", "a rename on FAT", "the new entry is not synced"],
