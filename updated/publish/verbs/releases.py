@@ -1,0 +1,117 @@
+"""The verbs about releases: add, promote, recall."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from updated.core.errors import UpdatedError
+from updated.core.release import Release
+from updated.core.version import Version
+from updated.publish import blob
+from updated.publish.publisher import PATCHES, Shipping, add, promote, recall
+from updated.publish.repository import Repository, locked
+from updated.publish.verbs.command import Verbs, key_folder, pairs
+
+_MAX_NOTES = 65536
+
+
+def declare(verbs: Verbs) -> None:
+    """Declares the verbs of this module."""
+    made = verbs.signing("add", _add, "publish a release; no channel ships it yet")
+    made.add_argument("--version", required=True, metavar="VERSION", help="such as 1.4.0 or 1.4.0-rc.1")
+    made.add_argument("--compatible", required=True, metavar="NAME", help="which machines the release is made for")
+    made.add_argument(
+        "--component", required=True, action="append", metavar="NAME=IMAGE", help="an image file, such as rootfs=FILE"
+    )
+    made.add_argument("--notes", metavar="FILE", help="a text for people")
+    made.add_argument(
+        "--level", type=int, choices=range(1, 23), default=blob.LEVEL, metavar="1-22",
+        help="zstd level (default: %(default)s)",
+    )  # fmt: skip
+    made.add_argument(
+        "--patches", type=int, choices=range(10), default=PATCHES, metavar="0-9",
+        help="from how many of the newest releases to make patches (default: %(default)s)",
+    )  # fmt: skip
+
+    made = verbs.signing("promote", _promote, "ship a release in a channel")
+    made.add_argument("--channel", required=True, metavar="NAME")
+    made.add_argument("--version", required=True, metavar="VERSION")
+    made.add_argument("--rollout-hours", type=float, default=0, metavar="HOURS", help="spread the nodes over this time")
+    made.add_argument("--barrier", action="store_true", help="nodes with older releases must pass through this one")
+    made.add_argument("--minimum", metavar="VERSION", help="only nodes that run this one or a newer one may take it")
+
+    made = verbs.signing("recall", _recall, "take a release back: no node of the channel takes it any more")
+    made.add_argument("--channel", required=True, metavar="NAME")
+    made.add_argument("--version", required=True, metavar="VERSION")
+    made.add_argument("--reason", required=True, metavar="TEXT", help="for the people who read it on the nodes")
+
+
+def _add(options: argparse.Namespace) -> None:
+    keys = key_folder(options)
+    version = Version(options.version)
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = time.time()
+    draft = Release(
+        version=version, compatible=options.compatible, built=int(epoch) if epoch.isdecimal() else int(now),
+        components={}, notes=_notes(options.notes),
+    )  # fmt: skip
+    images = pairs(options.component, "--component")
+    with locked(options.repository):
+        repository = Repository(options.repository)
+        stored = add(
+            repository, keys, draft, images, now=now, level=options.level, patches=options.patches,
+            progress=_progress(),
+        )  # fmt: skip
+    if not stored:
+        print(f"Release {version} was published already; nothing to do.")
+        return
+    print(f"Release {version} is published.")
+    for name, each in stored.items():
+        print(f"  {name}: {each}")
+
+
+def _notes(file: str | None) -> str:
+    if file is None:
+        return ""
+    try:
+        with open(file, encoding="utf-8") as opened:
+            return opened.read(_MAX_NOTES + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise UpdatedError("bad-request", f"the notes {file}", str(cause), "Name a text file.") from None
+
+
+def _progress() -> Callable[[str, int, int], None]:
+    if not sys.stderr.isatty():
+        return lambda what, done, size: None
+
+    def show(what: str, done: int, size: int) -> None:
+        bar = "#" * (20 * done // size) if size else ""
+        end = "\n" if done == size else ""
+        print(f"\r{what}: [{bar:<20}] {done >> 20} of {size >> 20} MiB", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _promote(options: argparse.Namespace) -> None:
+    keys = key_folder(options)
+    if not 0 <= options.rollout_hours <= 366 * 24:
+        raise UpdatedError(
+            "bad-request", f"--rollout-hours {options.rollout_hours:g}", "is not between 0 and a year", "Name fewer."
+        )
+    minimum = Version(options.minimum) if options.minimum is not None else None
+    shipping = Shipping(options.rollout_hours, options.barrier, minimum)
+    with locked(options.repository):
+        promote(Repository(options.repository), keys, options.channel, options.version, shipping, now=time.time())
+    print(f"Channel {options.channel} ships release {options.version}.")
+
+
+def _recall(options: argparse.Namespace) -> None:
+    keys = key_folder(options)
+    with locked(options.repository):
+        recall(Repository(options.repository), keys, options.channel, options.version, options.reason, now=time.time())
+    print(f"Release {options.version} is recalled from channel {options.channel}.")
