@@ -1,22 +1,6 @@
 """The boot reference in the boot entries of EFI firmware.
 
-`BootOrder` lists the entries `Boot####` that the firmware tries one after the other. `BootNext` names the one that it
-starts before them once: it deletes BootNext before it does (UEFI Specification, sections 3.1 and 3.3). The entry of a
-slot has the description `updated-<slot>`, or only the slot's name as RAUC has it (src/bootloaders/efi.c of RAUC).
-
-    BootNext names it, and it is not the first good one    trial: one try, before all others
-    in BootOrder, and active                               good, in this order
-    neither, and noted as bad                              bad: rejected
-    neither, and BootCurrent names it                      bad: a trial that is used up, and runs
-    neither, and not active or noted as empty              empty
-    neither, and noted as a trial                          trial, behind the good ones
-    neither                                                bad: a trial that is used up
-
-An entry that is not active is left out by the firmware even where it puts entries back into BootOrder by itself.
-
-The notes stand in a file beside the copies of the entries, a line such as `b=bad` for each slot: `bad`, `empty`,
-`trial`, or `again` for a rejected slot that is being armed again, which is `bad` unless BootCurrent names it. They are
-written while the variables still name the slot, or removed when they do already, and mean nothing as long as they do.
+What an entry says is in bootctl/efi_option.py, and what all of them mean in bootctl/efi_situation.py.
 """
 
 from __future__ import annotations
@@ -24,189 +8,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from bootctl import durable
+from bootctl.efi_option import LoadOption, description_of, parse_option, slot_of
+from bootctl.efi_situation import Entry, Situation, decode, encode, format_notes, parse_notes, trial_and_good, way
 from bootctl.efivars import GLOBAL_GUID, NON_VOLATILE, EfiVariables
 from bootctl.errors import BootError
-from bootctl.model import EMPTY, MAX_PRIORITY, REJECTED, BootView, SlotState, next_boot
+from bootctl.model import MAX_PRIORITY, BootView
 
-_ACTIVE: Final = 1
-_FIXED: Final = 6  # attributes, and the length of the device path
-_END_OF_PATH: Final = (0x7F, 0xFF)
 _ENTRY: Final = re.compile(r"Boot([0-9A-F]{4})")
-# RAUC lets any description name a slot, but one such as "debian" belongs to another system.
-_DESCRIPTION: Final = re.compile(r"updated-([a-z0-9]{1,16})|([a-z0-9]|system[0-9])", re.ASCII | re.IGNORECASE)
 _NOTES: Final = "notes"
-_NOTE: Final = re.compile(r"([a-z0-9]{1,16})=(empty|trial|bad|again)")
 _COPY: Final = re.compile(r"([a-z0-9]{1,16})\.entry")
 _COPY_ATTRIBUTES: Final = NON_VOLATILE.to_bytes(4, "little")
 # Apple's firmware sets the highest bit, which the kernel does not take back.
 _KNOWN_ATTRIBUTES: Final = 0x7FFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOption:
-    """What a boot entry says: EFI_LOAD_OPTION (UEFI Specification, section 3.1.3).
-
-    `device_path` holds whole device paths, and `optional_data` is what the entry passes to the program, mostly its
-    command line.
-    """
-
-    attributes: int
-    description: str
-    device_path: bytes
-    optional_data: bytes = b""
-
-    @property
-    def active(self) -> bool:
-        return bool(self.attributes & _ACTIVE)
-
-    def with_active(self, active: bool) -> LoadOption:
-        return replace(self, attributes=self.attributes & ~_ACTIVE | (_ACTIVE if active else 0))
-
-    def format(self) -> bytes:
-        fixed = self.attributes.to_bytes(4, "little") + len(self.device_path).to_bytes(2, "little")
-        return fixed + f"{self.description}\0".encode("utf-16-le") + self.device_path + self.optional_data
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The entry `Boot####` of a slot. `number` is None when the firmware has lost it, and there is only its copy."""
-
-    number: int | None
-    option: LoadOption
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """All that the boot reference is read from.
-
-    `entries` and `notes` go by slot; `order` is BootOrder, `once` is BootNext, and `current` is BootCurrent. `taken`
-    are the numbers of all entries, also of those of other systems.
-    """
-
-    entries: Mapping[str, Entry]
-    order: tuple[int, ...] = ()
-    once: int | None = None
-    notes: Mapping[str, str] = field(default_factory=dict)
-    taken: frozenset[int] = frozenset()
-    current: int | None = None
-
-    def runs(self, slot: str) -> bool:
-        """Whether the firmware has started the entry of `slot`."""
-        number = self.entries[slot].number
-        return number is not None and number == self.current
-
-
-def parse_option(data: bytes) -> LoadOption:
-    """Raises BootError `efi-corrupt` for what the firmware would not start."""
-    end = _end_of_description(data)
-    if end is None:
-        raise _corrupt_option("its description has no end")
-    try:
-        description = data[_FIXED:end].decode("utf-16-le")
-    except UnicodeDecodeError as error:
-        raise _corrupt_option(f"its description is no UTF-16 ({error.reason})") from error
-    start, length = end + 2, int.from_bytes(data[4:_FIXED], "little")
-    device_path = data[start : start + length]
-    if len(device_path) != length:
-        raise _corrupt_option(f"{len(device_path)} of the {length} bytes of its device path are there")
-    _check_device_path(device_path)
-    return LoadOption(int.from_bytes(data[:4], "little"), description, device_path, data[start + length :])
-
-
-def slot_of(description: str) -> str | None:
-    """The slot that an entry of this description belongs to."""
-    match = _DESCRIPTION.fullmatch(description)
-    return (match[1] or match[2]).lower() if match else None
-
-
-def decode(found: Situation) -> BootView:
-    """The boot reference in `found`."""
-    trial, good = _named(found)
-    named = [trial, *good] if trial else good
-    unnamed = {slot: _unnamed(found, slot) for slot in found.entries if slot not in named}
-    ranked = [*named, *(slot for slot, what in unnamed.items() if good and what == "trial")]
-    states = {}
-    for priority, slot in enumerate(reversed(ranked), start=1):
-        states[slot] = SlotState(priority, 0 if slot in good else 1, slot in good)
-    for slot in unnamed.keys() - ranked:
-        # A trial that is used up was before all others.
-        used_up = SlotState(len(ranked) + 1, 0, False)
-        states[slot] = {"bad": REJECTED, "empty": EMPTY}.get(unnamed[slot], used_up)
-    return BootView(tuple(sorted(states.items())))
-
-
-def encode(found: Situation, view: BootView) -> Situation:
-    """`found` with the boot reference `view`, with all entries of other systems, and with none of ours lost.
-
-    Raises BootError `bad-tries`.
-    """
-    for slot, state in view.slots:
-        if state.bootable and state.tries_left > (0 if state.confirmed else 1):
-            raise BootError(
-                "bad-tries",
-                f"slot {slot}",
-                f"EFI firmware can't count {state.tries_left} boots",
-                "Give a trial 1 try, and a confirmed slot none.",
-            )
-    by_priority = sorted(view.slots, key=lambda slot: -slot[1].priority)
-    ranked = [slot for slot, state in by_priority if state.bootable]
-    good = [slot for slot in ranked if view.state(slot).confirmed]
-    trial = ranked[0] if ranked[:1] != good[:1] else None
-    named = {trial, *good}
-    notes = {slot: note for slot, state in view.slots if slot not in named and (note := _note(state))}
-    numbers = _numbers(found)
-    entries = {
-        slot: Entry(numbers[slot], entry.option.with_active(notes.get(slot) != "empty"))
-        for slot, entry in found.entries.items()
-    }
-    ours = frozenset(numbers.values())
-    return replace(
-        found,
-        entries=entries,
-        order=_with_ours(found.order, ours, [numbers[slot] for slot in good]),
-        once=numbers[trial] if trial else None if found.once in ours else found.once,
-        notes=notes,
-        taken=found.taken | ours,
-    )
-
-
-def way(found: Situation, wanted: Situation) -> list[Situation]:
-    """The situations from `found` to `wanted`, each one write after the one before.
-
-    With two slots each reads as `found` or as `wanted`: one write changes the meaning, those before it mean nothing
-    yet, and those after it nothing any more. With more slots each starts a slot that one of the two starts. A trial
-    that starts from any of them reads as used up then, unless `wanted` rejects it.
-    """
-    old, new = decode(found), decode(wanted)
-    steps = [found]
-
-    def step(**changes: Any) -> None:
-        steps.append(replace(steps[-1], **changes))
-
-    step(notes=_notes_between(found, old, wanted))
-    # An entry of ours that is not active means nothing in BootOrder now, but would when it is.
-    asleep = {entry.number for entry in found.entries.values() if not entry.option.active}
-    step(order=tuple(number for number in found.order if number not in asleep))
-    for slot, entry in wanted.entries.items():
-        if entry.option.active:
-            step(entries={**steps[-1].entries, slot: entry})
-    steps.append(
-        min(
-            replace(steps[-1], order=wanted.order),
-            replace(steps[-1], once=wanted.once),
-            key=lambda first: _harm(decode(first), old, new),
-        )
-    )
-    step(order=wanted.order, once=wanted.once)
-    step(notes=wanted.notes)
-    for slot, entry in wanted.entries.items():
-        step(entries={**steps[-1].entries, slot: entry})
-    return steps
 
 
 class Efi:
@@ -271,7 +88,7 @@ class Efi:
                 active = "active" if entry.option.active else "not active"
                 condition = decode(found).state(slot).condition
                 problems.append(f"Boot{entry.number:04X}: it is {active}, and slot {slot} is {condition}")
-        _, good = _named(found)
+        _, good = trial_and_good(found)
         rejected = {slot: "bad" for slot in good if found.notes.get(slot) == "bad"}
         problems += [
             f"BootOrder: it lists slot {slot}, which was rejected: reject it again, unless it was confirmed since then"
@@ -358,7 +175,7 @@ class Efi:
             if error.code == "efi-corrupt":
                 return None
             raise
-        if variable is None or slot_of(_description(variable.data)) is None:
+        if variable is None or slot_of(description_of(variable.data)) is None:
             return None
         try:
             return parse_option(variable.data)
@@ -406,8 +223,7 @@ class Efi:
         return variable.data if variable else b""
 
     def _notes(self) -> Mapping[str, str]:
-        text = self._load(_NOTES).decode("ascii", errors="replace")
-        return {match[1]: match[2] for match in map(_NOTE.fullmatch, text.split("\n")) if match}
+        return parse_notes(self._load(_NOTES))
 
     def _copies(self) -> dict[str, bytes]:
         try:
@@ -430,7 +246,7 @@ class Efi:
 
     def _write(self, before: Situation, after: Situation) -> None:
         if before.notes != after.notes:
-            self._save(_NOTES, "".join(f"{slot}={note}\n" for slot, note in after.notes.items()).encode("ascii"))
+            self._save(_NOTES, format_notes(after.notes))
         if before.order != after.order:
             self._set("BootOrder", after.order)
         if before.once != after.once:
@@ -476,87 +292,6 @@ class Efi:
         return BootError("efi-unreadable", path, f"it can't be read ({error.strerror})", "Run this as root.")
 
 
-def _named(found: Situation) -> tuple[str | None, list[str]]:
-    """The slot that BootNext puts on trial, and the good ones in their order."""
-    slots = {entry.number: slot for slot, entry in found.entries.items() if entry.number is not None}
-    in_order = dict.fromkeys(slots[number] for number in found.order if number in slots)
-    good = [slot for slot in in_order if found.entries[slot].option.active]
-    trial = None if found.once is None else slots.get(found.once)
-    if good[:1] == [trial]:
-        return None, good  # it starts next, and stays the first one
-    return trial, [slot for slot in good if slot != trial]
-
-
-def _unnamed(found: Situation, slot: str) -> str:
-    """What a slot is that the variables don't name: `bad`, `empty`, `trial`, or `tried`, a trial that is used up."""
-    note = found.notes.get(slot, "")
-    runs = found.runs(slot)
-    if note == "bad" or (note == "again" and not runs):
-        return "bad"
-    if runs:
-        # Its note is from before it was armed when there was a cut before the note was removed.
-        return "tried"
-    if note == "empty" or not found.entries[slot].option.active:
-        return "empty"
-    return note or "tried"
-
-
-def _note(state: SlotState) -> str:
-    """What has to be noted of a slot in this state that the variables don't name."""
-    if state.bootable:
-        return "trial"
-    if state == EMPTY:
-        return "empty"
-    return "" if state.priority else "bad"
-
-
-def _harm(between: BootView, old: BootView, new: BootView) -> tuple[bool, bool]:
-    starts = {next_boot(view)[0] for view in (old, new)}
-    return between not in (old, new), next_boot(between)[0] not in starts
-
-
-def _notes_between(found: Situation, old: BootView, wanted: Situation) -> dict[str, str]:
-    """Of a slot that the variables name now, what will count when they don't; of the others what counts now."""
-    trial, good = _named(found)
-    notes = {}
-    for slot in found.entries:
-        if slot == trial or slot in good:
-            notes[slot] = wanted.notes.get(slot, "")
-        else:
-            notes[slot] = _note(old.state(slot))
-            if notes[slot] == "bad" and wanted.entries[slot].number == wanted.once:
-                notes[slot] = "again"
-    return {slot: note for slot, note in notes.items() if note}
-
-
-def _numbers(found: Situation) -> dict[str, int]:
-    """The number of each slot's entry; that of a lost one is free, and means nothing yet."""
-    taken = {*found.taken, *found.order, found.once, found.current}
-    free = (number for number in range(0x10000) if number not in taken)
-    return {slot: next(free) if entry.number is None else entry.number for slot, entry in found.entries.items()}
-
-
-def _with_ours(order: tuple[int, ...], ours: frozenset[int], wanted: list[int]) -> tuple[int, ...]:
-    """`order` with `wanted` in the places of `ours`: more of them at the first place, less of them in the first ones.
-
-    Without such a place they come first.
-    """
-    places = sum(number in ours for number in order)
-    if not places:
-        return (*wanted, *order)
-    changed: list[int] = []
-    left = list(wanted)
-    for number in order:
-        if number not in ours:
-            changed.append(number)
-            continue
-        count = max(1, len(left) - places + 1)
-        changed += left[:count]
-        del left[:count]
-        places -= 1
-    return tuple(changed)
-
-
 def _stale(found: Situation, copies: Mapping[str, bytes]) -> dict[str, bytes]:
     """The copies that are missing or differ, as they should be: variables of active entries."""
     wanted = {slot: _COPY_ATTRIBUTES + entry.option.with_active(True).format() for slot, entry in found.entries.items()}
@@ -569,33 +304,6 @@ def _option_of_copy(slot: str, copy: bytes) -> LoadOption | None:
     except BootError:
         return None
     return option if slot_of(option.description) == slot else None
-
-
-def _end_of_description(data: bytes) -> int | None:
-    return next((at for at in range(_FIXED, len(data) - 1, 2) if data[at : at + 2] == b"\0\0"), None)
-
-
-def _description(data: bytes) -> str:
-    """As far as it can be read."""
-    end = _end_of_description(data)
-    return "" if end is None else data[_FIXED:end].decode("utf-16-le", errors="replace")
-
-
-def _check_device_path(path: bytes) -> None:
-    """UEFI Specification, section 10.3: nodes of type, subtype, length (two bytes) and the rest; the last is an end."""
-    position, node = 0, (0, 0)
-    while position < len(path):
-        length = int.from_bytes(path[position + 2 : position + 4], "little")
-        if length < 4 or position + length > len(path):
-            raise _corrupt_option(f"its device path is broken at byte {position}")
-        node = (path[position], path[position + 1])
-        position += length
-    if node != _END_OF_PATH:
-        raise _corrupt_option("its device path has no end")
-
-
-def _corrupt_option(cause: str) -> BootError:
-    return BootError("efi-corrupt", "a boot entry", cause, "Delete it, and create it anew (efibootmgr).")
 
 
 def _make_folder(folder: str) -> None:

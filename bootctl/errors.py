@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class BootError(Exception):
     """A boot reference that can't be read, changed or trusted.
@@ -19,3 +22,14 @@ class BootError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.cause}. {self.mend}"
+
+
+@contextmanager
+def naming(what: str, *formats: str) -> Iterator[None]:
+    """Errors that name one of `formats` name `what` instead, which has that format."""
+    try:
+        yield
+    except BootError as error:
+        if error.what in formats:
+            raise BootError(error.code, what, error.cause, error.mend) from error
+        raise

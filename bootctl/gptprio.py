@@ -7,15 +7,14 @@ that has the highest priority, the first one of equals, and takes its tries down
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 from bootctl import gpt
 from bootctl.errors import BootError
+from bootctl.lock import lock
 from bootctl.model import EMPTY, MAX_TRIES, REJECTED, BootView, SlotState
 
 SLOT_TYPE_GUID: Final = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
@@ -146,19 +145,12 @@ class GptPrio:
     @contextmanager
     def _locked(self, fd: int) -> Iterator[None]:
         """Keep udev and other programs off the disk meanwhile (https://systemd.io/BLOCK_DEVICE_LOCKING)."""
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise self._error(
-                        "disk-busy",
-                        f"another program has kept it locked for {_LOCK_SECONDS:.0f} seconds",
-                        "See which one (lslocks), and try again.",
-                    ) from None
-                time.sleep(0.05)
+        if not lock(fd, _LOCK_SECONDS):
+            raise self._error(
+                "disk-busy",
+                f"another program has kept it locked for {_LOCK_SECONDS:.0f} seconds",
+                "See which one (lslocks), and try again.",
+            )
         yield
 
     def _error(self, code: str, cause: str, mend: str) -> BootError:

@@ -22,19 +22,22 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from bootctl import durable
-from bootctl.errors import BootError
+from bootctl.errors import BootError, naming
+from bootctl.file_pair import FilePair
 from bootctl.model import EMPTY, MAX_PRIORITY, MAX_TRIES, REJECTED, BootView, SlotState
 
 BLOCK_SIZE: Final = 1024
-BACKUP_SUFFIX: Final = ".backup"
 
+_BLOCK: Final = "GRUB's environment block"
+_MEND_MISSING: Final = (
+    'Create it (grub-editenv FILE create; grub-editenv FILE set ORDER="A B" A_OK=1 B_OK=0, with the slot that runs '
+    "first), or set grubenv in the table [boot]."
+)
 _SIGNATURE: Final = b"# GRUB Environment Block\n"
 _ASSIGNMENT: Final = re.compile(rb"([^#=\n\0][^=\n\0]*)=((?:[^\\\n]|\\.)*)\n", re.DOTALL)
 _COMMENT: Final = re.compile(rb"#[^\n]*\n")
@@ -99,7 +102,7 @@ def format_block(block: EnvBlock) -> bytes:
     if len(data) > BLOCK_SIZE:
         raise BootError(
             "grubenv-full",
-            "GRUB's environment block",
+            _BLOCK,
             f"its variables need {len(data)} bytes, and it has {BLOCK_SIZE}",
             "Remove variables that nobody needs (grub-editenv FILE unset NAME).",
         )
@@ -116,7 +119,7 @@ def decode(variables: Mapping[str, str]) -> BootView:
     if not names:
         raise BootError(
             "no-slots",
-            "GRUB's environment block",
+            _BLOCK,
             "it names no slot",
             'Set its variables (grub-editenv FILE set ORDER="A B" A_OK=1 B_OK=0).',
         )
@@ -168,57 +171,35 @@ class Grub:
         self.name = "grub"
         self.most_tries = MAX_TRIES
         self.counts_confirmed = True
-        # A link is followed, as GRUB and grub-editenv do; a rename would replace it.
-        self._path = os.path.realpath(path)
-        self._backup = self._path + BACKUP_SUFFIX
+        self._files = FilePair(
+            path, "grubenv", most_bytes=BLOCK_SIZE, parse=parse, meaning=lambda block: block.variables,
+            overwrite=_overwrite, mend_missing=_MEND_MISSING,
+        )  # fmt: skip
 
     def read(self) -> BootView:
         """From the second copy if the first one is corrupt, as updated.cfg does.
 
         Raises BootError `grubenv-missing`, `grubenv-unreadable`, `grubenv-corrupt`, `no-slots`.
         """
-        with self._named():
-            block, _ = self._read()
-            return decode(block.variables)
+        with naming(self._files.path, _BLOCK):
+            return decode(self._files.read().variables)
 
     def commit(self, view: BootView) -> None:
         """Also rewrites a corrupt copy. Raises BootError: what `read` raises, `grubenv-full`,
         `grubenv-not-writable`, `unknown-slot`, `read-back-differs`.
         """
-        with self._named():
-            block, main_is_whole = self._read()
+        with naming(self._files.path, _BLOCK):
+            block = self._files.read()
             current = decode(block.variables)
             for name in {*current.names, *view.names}:
                 for one in (current, view):
                     one.state(name)
             wanted = EnvBlock(encode(block.variables, view), block.comments)
-            data = format_block(wanted)
-            # The copy that GRUB would read now is written last; the other one can stand in for it meanwhile.
-            first, last = (self._backup, self._path) if main_is_whole else (self._path, self._backup)
-            stale = [path for path in (first, last) if self._variables(path) != wanted.variables]
-            for path in stale:
-                self._write(path, data)
-            if any(self._variables(path) != wanted.variables for path in stale):
-                raise BootError(
-                    "read-back-differs",
-                    self._path,
-                    "it does not hold what was written to it",
-                    "The disk doesn't keep what is written to it: replace it.",
-                )
+            self._files.write(format_block(wanted), wanted.variables)
 
     def problems(self) -> tuple[str, ...]:
-        with self._named():
-            counting, _ = self._read()
-        found = []
-        for path in (self._path, self._backup):
-            try:
-                if parse(self._load(path)).variables != counting.variables:
-                    found.append(f"{path}: it differs from the copy that counts")
-            except BootError as error:
-                found.append(f"{path}: {error.cause}")
-            except FileNotFoundError:
-                found.append(f"{path}: there is no such file")
-        return tuple(found)
+        with naming(self._files.path, _BLOCK):
+            return tuple(f"{path}: {damage}" for path, damage in self._files.damages())
 
     def limits(self) -> tuple[str, ...]:
         return ()
@@ -226,85 +207,15 @@ class Grub:
     def begin_reboot(self) -> str:
         return ""
 
-    def _read(self) -> tuple[EnvBlock, bool]:
-        """The block that counts, and whether it is the first copy."""
-        try:
-            return parse(self._load(self._path)), True
-        except (BootError, FileNotFoundError) as error:
-            try:
-                return parse(self._load(self._backup)), False
-            except (BootError, FileNotFoundError):
-                if isinstance(error, BootError):
-                    raise error from None
-                raise BootError(
-                    "grubenv-missing",
-                    self._path,
-                    "there is no such file",
-                    'Create it (grub-editenv FILE create; grub-editenv FILE set ORDER="A B" A_OK=1 B_OK=0, with the '
-                    "slot that runs first), or set grubenv in the table [boot].",
-                ) from None
 
-    def _variables(self, path: str) -> Mapping[str, str] | None:
-        try:
-            return parse(self._load(path)).variables
-        except (BootError, FileNotFoundError):
-            return None
-
-    def _load(self, path: str) -> bytes:
-        try:
-            with open(path, "rb") as file:
-                return file.read(BLOCK_SIZE + 1)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise BootError(
-                "grubenv-unreadable", path, f"it can't be read ({error.strerror})", "Run this as root."
-            ) from error
-
-    def _write(self, path: str, data: bytes) -> None:
-        try:
-            if not _overwritten_on_fat(path, data):
-                mode = stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else 0o644
-                durable.write_file(path, data, mode=mode)
-            durable.sync_filesystem_of(path)
-        except OSError as error:
-            raise BootError(
-                "grubenv-not-writable",
-                path,
-                f"it can't be written ({error.strerror})",
-                "Check that its file system is mounted for writing and has room, and run this as root.",
-            ) from error
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Errors about the block name the file."""
-        try:
-            yield
-        except BootError as error:
-            if error.what == _BLOCK:
-                raise BootError(error.code, self._path, error.cause, error.mend) from error
-            raise
-
-
-_BLOCK: Final = "GRUB's environment block"
-
-
-def _overwritten_on_fat(path: str, data: bytes) -> bool:
-    """On FAT a cut during a rename can lose both names, but two sectors can be written in place.
-
-    The first sector, with the signature and our variables, comes last: the block changes its meaning with that one.
+def _overwrite(fd: int, data: bytes) -> bool:
+    """The first of the two sectors, with the signature and our variables, comes last: the block changes its meaning
+    with that one.
     """
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    if os.fstat(fd).st_size != len(data):
         return False
-    try:
-        if durable.filesystem_magic(fd) != durable.FAT_MAGIC or os.fstat(fd).st_size != len(data):
-            return False
-        durable.overwrite(fd, _SECTOR, data[_SECTOR:])
-        durable.overwrite(fd, 0, data[:_SECTOR])
-    finally:
-        os.close(fd)
+    durable.overwrite(fd, _SECTOR, data[_SECTOR:])
+    durable.overwrite(fd, 0, data[:_SECTOR])
     return True
 
 

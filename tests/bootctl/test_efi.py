@@ -20,8 +20,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bootctl import durable, efi, model
-from bootctl.efi import Efi, Entry, LoadOption, Situation
+from bootctl import durable, model
+from bootctl.efi import Efi
+from bootctl.efi_option import LoadOption, parse_option, slot_of
+from bootctl.efi_situation import Entry, Situation, decode, encode, way
 from bootctl.efivars import GLOBAL_GUID, EfiVariables
 from bootctl.errors import BootError
 from bootctl.model import EMPTY, REJECTED, BootView, SlotState
@@ -152,7 +154,7 @@ def backend(firmware: Path, tmp_path: Path) -> Efi:
 
 
 def test_a_load_option_is_read_and_written_byte_for_byte() -> None:
-    parsed = efi.parse_option(option("updated-ä").format())
+    parsed = parse_option(option("updated-ä").format())
     assert parsed == option("updated-ä")
     assert parsed.format() == option("updated-ä").format()
     assert not parsed.with_active(False).active
@@ -191,7 +193,7 @@ def test_an_entry_that_efibootmgr_has_changed_differs_in_its_mark_alone(firmware
 )
 def test_a_corrupt_load_option_is_named_with_its_cause(data: bytes, cause: str) -> None:
     with pytest.raises(BootError, match=cause) as caught:
-        efi.parse_option(data)
+        parse_option(data)
     assert caught.value.code == "efi-corrupt"
 
 
@@ -204,7 +206,7 @@ def test_a_corrupt_load_option_is_named_with_its_cause(data: bytes, cause: str) 
     ],
 )  # fmt: skip
 def test_a_slot_is_an_entry_with_our_description_or_with_that_of_rauc(description: str, slot: str | None) -> None:
-    assert efi.slot_of(description) == slot
+    assert slot_of(description) == slot
 
 
 # What the variables mean.
@@ -263,19 +265,19 @@ def situation(
     ],
 )
 def test_the_variables_mean(found: Situation, a: SlotState, b: SlotState) -> None:
-    assert efi.decode(found) == view_of(a, b)
+    assert decode(found) == view_of(a, b)
 
 
 def test_of_three_slots_the_one_that_is_used_up_was_before_all_others() -> None:
     found = situation((1,), 2, slots="abc")
-    assert efi.decode(found).state("c") == SlotState(3, 0, False)
-    assert model.next_boot(efi.decode(found))[0] == "b"
+    assert decode(found).state("c") == SlotState(3, 0, False)
+    assert model.next_boot(decode(found))[0] == "b"
 
 
 def test_so_many_slots_as_there_are_priorities_are_read() -> None:
     slots = "abcdefghijklmno"
     for listed in (15, 14):
-        assert efi.decode(situation(range(1, listed + 1), slots=slots)).state("o").confirmed == (listed == 15)
+        assert decode(situation(range(1, listed + 1), slots=slots)).state("o").confirmed == (listed == 15)
 
 
 @pytest.mark.parametrize(
@@ -297,13 +299,13 @@ def test_entries_of_other_systems_keep_their_places(
     found = situation(order)
     states = {number: SlotState(2 - place, 0, True) for place, number in enumerate(wanted)}
     view = view_of(states.get(1, REJECTED), states.get(2, REJECTED))
-    assert efi.encode(found, view).order == expected
+    assert encode(found, view).order == expected
 
 
 def test_what_bootnext_says_of_other_systems_is_kept_until_a_trial_needs_it() -> None:
     found = situation((1, 2), 9)
-    assert efi.encode(found, model.confirm(efi.decode(found), "b")).once == 9
-    assert efi.encode(found, model.arm_trial(efi.decode(found), "b", active="a", tries=1)).once == 2
+    assert encode(found, model.confirm(decode(found), "b")).once == 9
+    assert encode(found, model.arm_trial(decode(found), "b", active="a", tries=1)).once == 2
 
 
 def transition(view: BootView, name: str, slot: str, active: str) -> BootView | None:
@@ -361,22 +363,22 @@ def test_each_operation_is_read_back_and_each_write_of_it_leaves_the_old_referen
 ) -> None:
     found = situation(current=current)
     for name, slot, active, progress in history:
-        old = efi.decode(found)
+        old = decode(found)
         if name == "boot":
             _, found = started(found, strict=True)
             continue
         after = transition(old, name, slot, active_of(found, active))
         if after is None:
             continue
-        wanted = efi.encode(found, after)
-        new = efi.decode(wanted)
+        wanted = encode(found, after)
+        new = decode(wanted)
         assert bare(new) == bare(after)
-        steps = efi.way(found, wanted)
+        steps = way(found, wanted)
         assert (steps[0], steps[-1]) == (found, wanted)
         for step in steps:
-            assert efi.decode(step) in (old, new)
+            assert decode(step) in (old, new)
             for strict in (False, True):
-                assert started(step, strict=strict)[0] == model.next_boot(efi.decode(step))[0]
+                assert started(step, strict=strict)[0] == model.next_boot(decode(step))[0]
         for step in steps[1:]:
             assert_what_starts_is_rejected_only_if_wanted(step, new)
         assert all(_writes(before, after) <= 1 for before, after in pairwise(steps))
@@ -386,8 +388,8 @@ def test_each_operation_is_read_back_and_each_write_of_it_leaves_the_old_referen
 def assert_what_starts_is_rejected_only_if_wanted(found: Situation, wanted: BootView) -> None:
     slot, left = started(found, strict=False)
     if slot is not None and wanted.state(slot) != REJECTED:
-        verdict = judge(efi.decode(left), slot, []).verdict
-        assert verdict == "healthy" or (verdict == "confirmed" and not efi.decode(found).state(slot).confirmed)
+        verdict = judge(decode(left), slot, []).verdict
+        assert verdict == "healthy" or (verdict == "confirmed" and not decode(found).state(slot).confirmed)
 
 
 def _writes(before: Situation, after: Situation) -> int:
@@ -406,12 +408,12 @@ def test_with_more_slots_each_write_leaves_a_machine_that_starts_as_before_or_as
         if name == "boot":
             _, found = started(found, strict=False)
             continue
-        after = transition(efi.decode(found), name, slot, active_of(found, active))
+        after = transition(decode(found), name, slot, active_of(found, active))
         if after is None:
             continue
-        wanted = efi.encode(found, after)
-        assert model.next_boot(efi.decode(wanted))[0] == model.next_boot(after)[0]
-        steps = efi.way(found, wanted)
+        wanted = encode(found, after)
+        assert model.next_boot(decode(wanted))[0] == model.next_boot(after)[0]
+        steps = way(found, wanted)
         for strict in (False, True):
             expected = {started(end, strict=strict)[0] for end in (found, wanted)}
             assert {started(step, strict=strict)[0] for step in steps} <= expected
@@ -423,14 +425,14 @@ def test_with_more_slots_each_write_leaves_a_machine_that_starts_as_before_or_as
 def test_the_firmware_leaves_what_the_model_leaves(history: list[tuple[str, str, str, float]], strict: bool) -> None:
     found = situation()
     for name, slot, active, _ in history:
-        after = None if name == "boot" else transition(efi.decode(found), name, slot, active)
+        after = None if name == "boot" else transition(decode(found), name, slot, active)
         if after is not None:
-            found = efi.encode(found, after)
-    expected, left = model.next_boot(efi.decode(found))
+            found = encode(found, after)
+    expected, left = model.next_boot(decode(found))
     slot_started, booted = started(found, strict=strict)
     assert slot_started == expected
-    assert bare(efi.decode(booted)) == bare(left)
-    assert {name: state.priority == 0 for name, state in efi.decode(booted).slots} == {
+    assert bare(decode(booted)) == bare(left)
+    assert {name: state.priority == 0 for name, state in decode(booted).slots} == {
         name: state.priority == 0 for name, state in left.slots
     }
 
@@ -451,21 +453,21 @@ situations = st.builds(
 def test_whatever_others_left_no_write_confirms_a_slot_by_accident(
     found: Situation, name: str, slot: str, active: str
 ) -> None:
-    old = efi.decode(found)
+    old = decode(found)
     after = transition(old, name, slot, active_of(found, active))
     if after is not None:
-        wanted = efi.encode(found, after)
-        for step in efi.way(found, wanted):
-            assert confirmed(efi.decode(step)) <= confirmed(old) | confirmed(after)
-            assert not confirmed(old) or efi.decode(step) in (old, efi.decode(wanted))
+        wanted = encode(found, after)
+        for step in way(found, wanted):
+            assert confirmed(decode(step)) <= confirmed(old) | confirmed(after)
+            assert not confirmed(old) or decode(step) in (old, decode(wanted))
 
 
 @settings(deadline=None)
 @given(situations)
 def test_what_was_brought_in_order_is_in_order_and_means_the_same(found: Situation) -> None:
-    mended = efi.encode(found, efi.decode(found))
-    assert efi.decode(mended) == efi.decode(found)
-    assert efi.encode(mended, efi.decode(mended)) == mended
+    mended = encode(found, decode(found))
+    assert decode(mended) == decode(found)
+    assert encode(mended, decode(mended)) == mended
 
 
 # The backend.

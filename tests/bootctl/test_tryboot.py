@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootctl import durable, model, tryboot
+from bootctl import autoboot, durable, model
 from bootctl.errors import BootError
 from bootctl.model import BootView, SlotState
 from bootctl.tryboot import Tryboot
@@ -228,23 +228,23 @@ def test_what_is_missing_is_added_where_it_counts(pi: Pi) -> None:
 ))  # fmt: skip
 def test_garbage_is_a_reference_or_a_boot_error(content: bytes) -> None:
     try:
-        file = tryboot.parse(content)
-        view = tryboot.decode(file, PARTITIONS, boot=BOOT, trial_runs=None)
-        data = tryboot.encode(file, PARTITIONS, view)
+        file = autoboot.parse(content)
+        view = autoboot.decode(file, PARTITIONS, boot=BOOT, trial_runs=None)
+        data = autoboot.encode(file, PARTITIONS, view)
     except BootError as error:
         assert error.code in ("autoboot-corrupt", "no-slots", "autoboot-full")  # noqa: PT017
         assert error.cause  # noqa: PT017
         return
-    again = tryboot.parse(data)
-    assert tryboot.decode(again, PARTITIONS, boot=BOOT, trial_runs=None) == view
-    assert tryboot.encode(again, PARTITIONS, view) == data
+    again = autoboot.parse(data)
+    assert autoboot.decode(again, PARTITIONS, boot=BOOT, trial_runs=None) == view
+    assert autoboot.encode(again, PARTITIONS, view) == data
     assert [line for line in again.lines if is_foreign(line)] == [line for line in file.lines if is_foreign(line)]
     if view.state(model.next_boot(view)[0] or "").condition != "trial":
         return
-    begun = tryboot.parse(tryboot.encode(again, PARTITIONS, view, begun_in=BOOT))  # what was armed has room for it
+    begun = autoboot.parse(autoboot.encode(again, PARTITIONS, view, begun_in=BOOT))  # what was armed has room for it
     assert begun.lines[:-1] == again.lines[:-1]
-    assert tryboot.decode(begun, PARTITIONS, boot=BOOT, trial_runs=None) == view
-    assert tryboot.decode(begun, PARTITIONS, boot="other", trial_runs=None) == model.next_boot(view)[1]
+    assert autoboot.decode(begun, PARTITIONS, boot=BOOT, trial_runs=None) == view
+    assert autoboot.decode(begun, PARTITIONS, boot="other", trial_runs=None) == model.next_boot(view)[1]
 
 
 def is_foreign(line: str) -> bool:
@@ -449,7 +449,7 @@ def expect_boot(pi: Pi, kept: BootView, before: BootView, move: str) -> tuple[st
     expected, after = model.next_boot(before)
     trial = expected is not None and before.state(expected).condition == "trial"
     (confirmed, *_) = [name for name in meaning(before)[0] if before.state(name).condition == "good"]
-    by_hand = SLOTS[tryboot.parse(pi.path.read_bytes()).tries]
+    by_hand = SLOTS[autoboot.parse(pi.path.read_bytes()).tries]
     assert by_hand is not None
     assert kept.state(by_hand).bootable or kept.state(by_hand) == SlotState(*USED_UP)  # it was sealed, at least
     if move == "power cut before the reboot":

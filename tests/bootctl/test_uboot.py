@@ -24,10 +24,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bootctl import durable, model, uboot, uboot_env
+from bootctl import durable, model, uboot_env, uboot_files
 from bootctl.errors import BootError
 from bootctl.model import EMPTY, REJECTED, BootView, SlotState
-from bootctl.uboot import UBoot, decode, encode
+from bootctl.uboot import UBoot
+from bootctl.uboot_variables import decode, encode
 from tests.bootctl.test_uboot_env import SIZE, config_of, made, printed, redundant, run, set_with_fw_setenv, single
 from tests.fakes.rauc import Rauc, running_rauc
 
@@ -393,6 +394,26 @@ def test_on_fat_a_file_is_overwritten_in_place(file: Machine, monkeypatch: pytes
     assert ours(file.variables)["BOOT_B_LEFT"] == "3"
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_nobody_may_read_a_new_second_copy_who_may_not_read_the_first_one(file: Machine, mode: int) -> None:
+    path, second = file.root / "boot" / "env", file.root / "boot" / "env.backup"
+    path.chmod(mode)
+    file.backend.commit(model.arm_trial(file.backend.read(), "b", active="a"))
+    assert second.stat().st_mode & 0o777 == mode
+
+
+def test_a_second_copy_and_a_first_one_made_anew_are_as_open_as_they_were(file: Machine) -> None:
+    path, second = file.root / "boot" / "env", file.root / "boot" / "env.backup"
+    file.backend.commit(file.backend.read())
+    path.chmod(0o640)
+    second.chmod(0o600)
+    file.backend.commit(model.arm_trial(file.backend.read(), "b", active="a"))
+    assert [each.stat().st_mode & 0o777 for each in (path, second)] == [0o640, 0o600]
+    path.unlink()
+    file.backend.commit(file.backend.read())
+    assert path.stat().st_mode & 0o777 == 0o600  # nobody knows any more what it was
+
+
 def test_a_link_is_followed_and_the_mode_is_kept(file: Machine) -> None:
     target = file.root / "boot" / "env"
     target.chmod(0o600)
@@ -496,7 +517,7 @@ def test_it_waits_for_the_lock_of_fw_setenv_and_then_gives_up(
     """Its sixth field is about the lock of the flash, not about this one."""
     path = pair.root / "etc" / "fw_env.config"
     path.write_text(path.read_text().replace(f" {SIZE:#x}\n", f" {SIZE:#x}{sixth}\n"))
-    monkeypatch.setattr(uboot, "_LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(uboot_files, "_LOCK_SECONDS", 0.2)
     view = pair.backend.read()
     with (pair.root / "var/lock/fw_printenv.lock").open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

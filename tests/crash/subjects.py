@@ -14,9 +14,9 @@ from bootctl.model import EMPTY, BootView, SlotState
 from bootctl.systemd_boot import SystemdBoot
 from bootctl.tryboot import Tryboot
 from bootctl.uboot import UBoot
-from bootctl.uboot import decode as decode_uboot
-from bootctl.uboot import encode as encode_uboot
 from bootctl.uboot_env import Environment, format_environment
+from bootctl.uboot_variables import decode as decode_uboot
+from bootctl.uboot_variables import encode as encode_uboot
 from tests.bootctl import disks
 from tests.bootctl.grub_emulator import Booted, boot, grubenv
 from tests.bootctl.test_efi import lay_out_firmware

@@ -74,6 +74,14 @@ class Subject:
         after, before = views
         return before, after
 
+    @contextmanager
+    def on_its_file_system(self) -> Iterator[None]:
+        """What is done meanwhile takes the folder for one on the file system of this subject."""
+        with pytest.MonkeyPatch.context() as patch:
+            if self.fat:
+                patch.setattr(durable, "filesystem_magic", lambda fd: durable.FAT_MAGIC)
+            yield
+
     def committed(self, folder: Path, view: BootView) -> Log:
         """What a commit of `view` does."""
         with recorded(folder) as log:
@@ -83,17 +91,9 @@ class Subject:
 
 def cuts(subject: Subject, folder: Path, operation: Operation) -> Iterator[Folder]:
     """What each cut of `operation` leaves. What is done with a state happens on the same file system."""
-    with _file_system(subject):
+    with subject.on_its_file_system():
         _, new = subject.prepared(folder, operation)
         yield from subject.committed(folder, new).cuts(torn_renames=subject.fat)
-
-
-@contextmanager
-def _file_system(subject: Subject) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if subject.fat:
-            patch.setattr(durable, "filesystem_magic", lambda fd: durable.FAT_MAGIC)
-        yield
 
 
 def converges(subject: Subject, folder: Path, state: Folder) -> bool:

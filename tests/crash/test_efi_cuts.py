@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from bootctl import efi, model
-from bootctl.efi import Efi, Situation
+from bootctl.efi import Efi
+from bootctl.efi_situation import Situation
 from bootctl.efivars import GLOBAL_GUID
 from bootctl.errors import BootError
 from bootctl.model import EMPTY, REJECTED, BootView, SlotState

@@ -274,14 +274,6 @@ def mark_of(place: Path) -> str:
 
 
 @contextmanager
-def on_its_file_system(subject: Subject) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if subject.fat:
-            patch.setattr(durable, "filesystem_magic", lambda fd: durable.FAT_MAGIC)
-        yield
-
-
-@contextmanager
 def marked(place: Path) -> Iterator[None]:
     """What happens in between stands between two marks in the log of strace."""
     os.access(f"{MARK}/begin/{mark_of(place)}", os.F_OK)
@@ -295,7 +287,7 @@ def child(root: Path) -> None:
     for name, place in places(root).items():
         if name in CASES:
             subject, operation = CASES[name]
-            with on_its_file_system(subject):
+            with subject.on_its_file_system():
                 new = operation.transition(subject.open(place).read())
                 with marked(place):
                     log = subject.committed(place, new)
@@ -317,7 +309,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[E
         place.mkdir(parents=True)
         if name in CASES:
             subject, operation = CASES[name]
-            with on_its_file_system(subject):
+            with subject.on_its_file_system():
                 subject.prepared(place, operation)
         else:
             (place / "file").write_bytes(b"old content")

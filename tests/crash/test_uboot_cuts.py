@@ -12,11 +12,13 @@ from typing import Literal, get_args
 
 import pytest
 
-from bootctl import durable, model, uboot
+from bootctl import durable, model
 from bootctl.errors import BootError
 from bootctl.model import EMPTY, BootView, SlotState
-from bootctl.uboot import UBoot, decode, encode
+from bootctl.uboot import UBoot
+from bootctl.uboot_copies import Copy, Found
 from bootctl.uboot_env import Environment, format_environment
+from bootctl.uboot_variables import decode, encode
 from tests.bootctl.test_uboot_env import config_of, printed
 from tests.crash.conftest import Tally
 from tests.crash.recorder import SECTOR, Folder, Log, Sync, _possible_data, lay_out, recorded
@@ -268,19 +270,19 @@ def test_a_missing_fsync_would_be_found(machine: Machine) -> None:
 
 @pytest.mark.parametrize("machine", ["two on a disk", "two files"], indirect=True)
 def test_writing_over_the_copy_that_counts_would_be_found(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = uboot._Found.writes
+    right = Found.writes
 
-    def wrong(found: uboot._Found, wanted: Environment) -> list[tuple[uboot._Copy, bytes]]:
+    def wrong(found: Found, wanted: Environment) -> list[tuple[Copy, bytes]]:
         return [(found.copy, data) for _, data in right(found, wanted)]
 
-    monkeypatch.setattr(uboot._Found, "writes", wrong)
+    monkeypatch.setattr(Found, "writes", wrong)
     assert any("neither" in fault for fault in faults(machine, "arm", "ours last"))
 
 
 @pytest.mark.parametrize("machine", ["file on FAT"], indirect=True)
 def test_writing_the_copy_that_counts_first_would_be_found(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = uboot._Found.writes
-    monkeypatch.setattr(uboot._Found, "writes", lambda found, wanted: right(found, wanted)[::-1])
+    right = Found.writes
+    monkeypatch.setattr(Found, "writes", lambda found, wanted: right(found, wanted)[::-1])
     assert any("neither" in fault for fault in faults(machine, "arm", "ours last"))
 
 

@@ -282,17 +282,60 @@ def test_a_damaged_primary_table_does_not_stand_in_the_way(machine: Machine) -> 
     assert machine.attributes == (GOOD, GOOD_FIRST)
 
 
-def test_the_boot_reference_of_grub_is_judged_alike(machine: Machine) -> None:
-    machine.write("etc/updated/updated.toml", '[boot]\nbackend = "grub"\n')
+def by_grub(machine: Machine, configuration: str = "") -> Path:
+    """The environment block of a machine whose loader is GRUB; slot b is on the last boot of its trial."""
+    machine.write("etc/updated/updated.toml", f'[boot]\nbackend = "grub"\n{configuration}')
     block = machine.root / "boot/grub/grubenv"
     block.parent.mkdir(parents=True)
-    variables = ["ORDER=B A", "A_OK=1", "A_TRY=0", "B_OK=1", "B_TRY=0", "B_TRIES=0"]
     subprocess.run(["grub-editenv", str(block), "create"], check=True)
+    set_variables(block, "ORDER=B A", "A_OK=1", "A_TRY=0", "B_OK=1", "B_TRY=0", "B_TRIES=0")
+    return block
+
+
+def set_variables(block: Path, *variables: str) -> None:
     subprocess.run(["grub-editenv", str(block), "set", *variables], check=True)
-    assert machine.required(passes=False).health().returncode == 3
+
+
+def variables_in(block: Path) -> dict[str, str]:
     listed = subprocess.run(["grub-editenv", str(block), "list"], check=True, capture_output=True, text=True)
-    assert "B_OK=0" in listed.stdout.splitlines()
-    assert "ORDER=A B" in listed.stdout.splitlines()
+    return dict(line.split("=", 1) for line in listed.stdout.splitlines())
+
+
+def test_the_boot_reference_of_grub_is_judged_alike(machine: Machine) -> None:
+    block = by_grub(machine)
+    assert machine.required(passes=False).health().returncode == 3
+    left = variables_in(block)
+    assert (left["B_OK"], left["ORDER"]) == ("0", "A B")
+
+
+def test_a_confirmed_slot_has_no_boots_that_are_counted_by_default(machine: Machine) -> None:
+    block = by_grub(machine)
+    assert machine.health().returncode == 0
+    assert not variables_in(block).keys() & {"B_TRIES", "B_GOOD"}
+
+
+def test_with_count_confirmed_a_confirmation_gives_the_slot_all_its_boots(machine: Machine) -> None:
+    """So that one which breaks later falls back as well."""
+    block = by_grub(machine, "count_confirmed = true\ntries = 5\n")
+    assert machine.health().returncode == 0
+    left = variables_in(block)
+    assert (left["B_OK"], left["B_TRIES"], left["B_GOOD"]) == ("1", "5", "1")
+
+
+def test_with_count_confirmed_a_slot_that_was_confirmed_before_is_left_alone(machine: Machine) -> None:
+    """Its boots are given again by `bootctl recount`, not here."""
+    block = by_grub(machine, "count_confirmed = true\n")
+    set_variables(block, "B_TRIES=1", "B_GOOD=1")
+    before = block.read_bytes()
+    assert machine.health().returncode == 0
+    assert machine.required(passes=False).health().returncode == 1
+    assert block.read_bytes() == before
+
+
+def test_with_count_confirmed_a_loader_that_can_not_count_them_counts_none(machine: Machine) -> None:
+    machine.write("etc/updated/updated.toml", '[disk]\nimage = "/disk.img"\n[boot]\ncount_confirmed = true\n')
+    assert machine.health().returncode == 0
+    assert machine.attributes == (GOOD, GOOD_FIRST)
 
 
 def limited_files(size: int) -> tuple[str, ...]:
