@@ -38,6 +38,7 @@ def test_two_values_are_enough(tmp_path: Path) -> None:
     assert (found.url, found.compatible, found.policy.channel) == ("https://updates.example.org/", "box", "stable")
     assert found.policy.enabled
     assert found.policy.reboot_automatically
+    assert not found.policy.allow_downgrade
     assert (found.policy.interval, found.policy.tries) == (3600, 3)
     assert found.reboot_command == ("systemctl", "reboot")
 
@@ -89,6 +90,10 @@ def test_layers_override_each_other_key_by_key(tmp_path: Path) -> None:
     write(tmp_path, "run/updated/updated.toml.d/50-now.toml", '[updates]\nreboot = "manual"\n')
     found = read(tmp_path, '[updates]\nreboot_command = ["true"]\n')
     assert (found.policy.interval, found.policy.reboot_automatically, found.reboot_command) == (10, False, ("true",))
+
+
+def test_downgrades_are_allowed_by_a_word_of_the_operator(tmp_path: Path) -> None:
+    assert read(tmp_path, "[updates]\nallow_downgrade = true\n").policy.allow_downgrade
 
 
 def test_who_switched_updates_off_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,6 @@ def test_a_task_survives_the_way(connection: Connection | None) -> None:
     task = Task(
         store="/store", export="/export", root_of_trust="{}", system_time=1.5, built=1, channel="stable",
         running="1.0.0", confirmed=True, compatible="box", denied=("1.1.0",), sizes={"rootfs": 100},
-        connection=connection,
+        connection=connection, allow_downgrade=True,
     )
     assert Task.from_json(task.to_json()) == task

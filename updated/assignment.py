@@ -43,6 +43,7 @@ def make_task(
         compatible=settings.compatible,
         seed=state.seed,
         any_wave=any_wave,
+        allow_downgrade=settings.policy.allow_downgrade,
         denied=tuple(each for denial in state.denied for each in (denial.version, denial.manifest) if each),
         sizes=disk.component_sizes(state.passive),
         connection=connection if connected else None,

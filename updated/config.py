@@ -90,6 +90,7 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
         "interval_seconds": Key(3600, _whole(1, 30 * 86400), "a whole number of seconds, 1 to 2592000"),
         "reboot": Key("auto", _one_of("auto", "manual"), '"auto" or "manual"'),
         "reboot_command": Key(["systemctl", "reboot"], _command, "a list of words"),
+        "allow_downgrade": Key(False, lambda value: isinstance(value, bool), "true or false"),
     },
     "fetch": {
         "user": Key("updated-fetch", _text, "the name of an unprivileged user"),
@@ -167,6 +168,7 @@ def read_settings(root: str = "/") -> Settings:
             interval=updates["interval_seconds"],
             tries=boot.tries,
             channel=repository["channel"],
+            allow_downgrade=updates["allow_downgrade"],
         ),
         reboot_command=tuple(updates["reboot_command"]),
         fetch_user=values["fetch"]["user"],

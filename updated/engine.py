@@ -261,7 +261,8 @@ class Engine:
             self.settings, self.state, self._disk, self._clock(), store, any_wave=any_wave, target=staged
         )
         result = await self._children.run(["fetch", "check"], task, self._on_progress, downloader(self.settings))
-        answer = check_answer(result, running=self.state.facts.version)
+        allow_downgrade = self.settings.policy.allow_downgrade
+        answer = check_answer(result, running=self.state.facts.version, allow_downgrade=allow_downgrade)
         self._report["expiries"], self._report["notes"] = answer.expiries, answer.notes
         return events.CheckDone(self.now(), self._chance(), answer.offer, answer.reasons, answer.withdrawn)
 

@@ -52,7 +52,8 @@ class Task:
     `store` is the child's own folder for trusted metadata; `export` is where fetch leaves what it verified, and where
     seal verifies it again. `system_time` and `built` are in seconds since the epoch. `regions` are open descriptors of
     the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold.
-    `confirmed`: the running slot is. `parent` is the process id of the daemon.
+    `confirmed`: the running slot is. `parent` is the process id of the daemon. `allow_downgrade`: a recalled release
+    may be left for the older one that the channel names.
     """
 
     store: str
@@ -66,6 +67,7 @@ class Task:
     compatible: str
     seed: float = 0.0
     any_wave: bool = False
+    allow_downgrade: bool = False
     denied: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     connection: Connection | None = None

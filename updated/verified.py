@@ -15,7 +15,7 @@ from updated.core.release import (
     is_name,
     release_target,
 )
-from updated.core.selection import Choice, choose, is_denied, unreachable
+from updated.core.selection import Choice, choose, effective_floor, is_denied, unreachable
 from updated.core.state import Target
 from updated.core.version import Version
 from updated.task import Task
@@ -51,18 +51,21 @@ def choose_release(trust: Trust, task: Task) -> Choice:
     return choose(
         read_channel(trust, task.channel), Version(task.running), denied=task.denied,
         floor=None if floor is None else Version(floor), seed=task.seed, now=trust.reference_time,
-        any_wave=task.any_wave,
+        any_wave=task.any_wave, allow_downgrade=task.allow_downgrade,
     )
 
 
 def withdrawn(trust: Trust, task: Task) -> str | None:
-    """Why the channel does not ship the task's target any more; None while it does, and without a target."""
+    """Why the channel does not give this node the task's target any more; None while it does, and without one."""
     if task.target is None or not task.target.manifest:
         return None
-    entry = _entry(read_channel(trust, task.channel), task.target)
+    channel = read_channel(trust, task.channel)
+    entry = _entry(channel, task.target)
     if entry is None:
         return f"it is not in channel {task.channel} any more"
-    return None if entry.recalled is None else f"it was recalled: {entry.recalled.reason}"
+    if entry.recalled is not None:
+        return f"it was recalled: {entry.recalled.reason}"
+    return unreachable(channel, Version(task.running), entry, allow_downgrade=task.allow_downgrade)
 
 
 def _entry(channel: Channel, target: Target) -> ChannelEntry | None:
@@ -87,15 +90,18 @@ def check_target(trust: Trust, task: Task, target: Target) -> Release:
             "denied", f"release {target.version}", "failed on this node before",
             f"'updatectl allow {target.version}' lets it be tried again.",
         )
-    why = unreachable(channel, Version(task.running), entry)
-    if why is not None:
-        raise UpdatedError("no-such-target", f"release {target.version}", why, "The next check finds what can be.")
-    floor = trust.release_floor
-    if floor is not None and entry.version < Version(floor):
+    highest = trust.release_floor
+    floor = effective_floor(
+        channel, None if highest is None else Version(highest), allow_downgrade=task.allow_downgrade
+    )
+    if floor is not None and entry.version < floor:
         raise UpdatedError(
-            "release-too-old", f"release {target.version}", f"is below {floor}, which ran on this node before",
+            "release-too-old", f"release {target.version}", f"is below {floor}, the lowest that this node accepts",
             "The publisher must publish the old content under a new version.",
         )
+    why = unreachable(channel, Version(task.running), entry, allow_downgrade=task.allow_downgrade)
+    if why is not None:
+        raise UpdatedError("no-such-target", f"release {target.version}", why, "The next check finds what can be.")
     return read_release(trust, entry, task)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from bootctl.model import BootView, SlotState
 from updated.core.errors import CODES, UpdatedError
-from updated.core.release import Blob, Channel, ChannelEntry, Component, PatchInfo, Recall, Release, Rollout
+from updated.core.release import Blob, Channel, ChannelEntry, Component, PatchInfo, Recall, Release
+from updated.core.rollout import Curve, Rollout
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Denial, Fallback, Hold, Offer, Phase, State, Target
 from updated.core.version import Version
@@ -27,15 +30,45 @@ releases = st.builds(
     Release, versions, compatibles, epochs, st.dictionaries(names, components, min_size=1, max_size=3),
     st.text(st.characters(codec="utf-8"), max_size=50),
 )
-rollouts = st.builds(Rollout, epochs, st.integers(0, 366 * 86400))
+
+
+@st.composite
+def curves(draw: st.DrawFn, most: int = 366 * 86400) -> Curve:
+    """Ramps, steps and rests, in seconds up to `most`."""
+    times = draw(st.lists(st.integers(0, most), min_size=1, max_size=6))
+    share = st.floats(0, 1) | st.sampled_from((0.0, 0.01, 0.1, 1.0))
+    shares = draw(st.lists(share, min_size=len(times), max_size=len(times)))
+    return tuple(zip(sorted(times), sorted(shares), strict=True))
+
+
+@st.composite
+def _rollouts(draw: st.DrawFn) -> Rollout:
+    start = draw(epochs)
+    pause = draw(st.none() | st.integers(start, min(start + 366 * 86400, LATEST)))
+    return Rollout(start, draw(curves()), pause)
+
+
+rollouts = _rollouts()
 entries = st.builds(
     ChannelEntry, versions, digests, st.none() | rollouts, st.booleans(), st.none() | lines,
     st.none() | st.builds(Recall, lines), st.none() | versions,
 )
-channels = st.builds(
-    lambda name, members: Channel(name, tuple(sorted(members, key=lambda entry: entry.version))),
-    names, st.lists(entries, max_size=5, unique_by=lambda entry: entry.version),
-)
+
+
+@st.composite
+def _channels(draw: st.DrawFn) -> Channel:
+    members = draw(st.lists(entries, max_size=5, unique_by=lambda entry: entry.version))
+    ordered = sorted(members, key=lambda entry: entry.version)
+    replaced = [entry for entry in ordered[1:] if entry.recalled is not None and draw(st.booleans())]
+    for entry in replaced:
+        assert entry.recalled is not None
+        place = ordered.index(entry)
+        older = ordered[draw(st.integers(0, place - 1))].version
+        ordered[place] = replace(entry, recalled=replace(entry.recalled, replacement=older))
+    return Channel(draw(names), tuple(ordered))
+
+
+channels = _channels()
 
 slot_states = st.builds(SlotState, st.integers(0, 15), st.integers(0, 15), st.booleans())
 facts = st.builds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -31,6 +32,18 @@ def test_an_honest_answer_is_taken() -> None:
     )
     assert check_answer({**GOOD, "offer": None}, running="0.1").offer is None
     assert install_answer({"installed": {"rootfs": COST}}) == {"rootfs": COST}
+
+
+@pytest.mark.parametrize(
+    ("running", "allow_downgrade", "taken"),
+    [("1.0", False, True), ("1.0", True, True), ("1.1.0", True, False), ("1.2", False, False), ("1.2", True, True)],
+)
+def test_an_older_offer_is_taken_where_the_configuration_allows_it(
+    running: str, allow_downgrade: bool, taken: bool
+) -> None:
+    refused = pytest.raises(UpdatedError, match=r"offer\.version is not newer than what runs")
+    with contextlib.nullcontext() if taken else refused:
+        check_answer(GOOD, running=running, allow_downgrade=allow_downgrade)
 
 
 @given(st.sampled_from(("offer", "reasons", "expiries", "notes")), anything)

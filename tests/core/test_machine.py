@@ -171,6 +171,17 @@ def test_a_wave_that_is_due_at_once_does_not_make_the_node_ask_at_every_tick() -
     assert state.next_check > NOW
 
 
+def test_what_is_staged_gives_way_to_a_newer_release_and_never_to_an_older_one() -> None:
+    # As when a person installed 1.1 before its wave, and the wave of 1.0.5 has come.
+    looked = staged().with_changes(phase=Phase.CHECKING)
+    manual = Policy(reboot_automatically=False)
+    for version, fetched in (("1.0.5", None), ("1.2", "1.2")):
+        decision = decide(looked, events.CheckDone(NOW, 0.5, Offer(version, "other", 1), ()), manual)
+        wanted = [effect.target.version for effect in decision.effects if isinstance(effect, effects.Fetch)]
+        assert wanted == ([fetched] if fetched else [])
+        assert decision.state.phase is (Phase.FETCHING if fetched else Phase.STAGED)
+
+
 def test_a_withdrawn_release_is_kept_in_mind_until_it_is_out_of_the_boot_reference() -> None:
     state = done(staged().with_changes(phase=Phase.CHECKING), None, withdrawn="it was recalled").state
     assert state.target is not None

@@ -23,6 +23,7 @@ from updated.core.events import Event
 from updated.core.machine import decide, first_state
 from updated.core.policy import Policy
 from updated.core.state import BootFacts, Offer, Phase, State, Target, Verdict, format_state, parse_state
+from updated.core.version import is_older
 
 NETWORK = UpdatedError("unreachable", "the server", "is away", "Wait.")
 TRIES = 2
@@ -36,9 +37,11 @@ def reread(state: State) -> State:
 class Node(RuleBasedStateMachine):
     """Slots hold a version, or None while their content is not whole."""
 
-    @initialize(automatic=st.booleans())
-    def factory(self, automatic: bool) -> None:
-        self.policy = Policy(reboot_automatically=automatic, tries=TRIES, interval=10)
+    @initialize(automatic=st.booleans(), allow_downgrade=st.booleans())
+    def factory(self, automatic: bool, allow_downgrade: bool) -> None:
+        self.policy = Policy(
+            reboot_automatically=automatic, tries=TRIES, interval=10, allow_downgrade=allow_downgrade
+        )
         self.content: dict[str, str | None] = {"a": "1.0", "b": None}
         self.verified = {"a": True, "b": False}
         self.view = BootView((("a", SlotState(2, 0, True)), ("b", SlotState())))
@@ -113,6 +116,13 @@ class Node(RuleBasedStateMachine):
         else:
             self.view = model.confirm(self.view, slot)
 
+    def replacement(self) -> Offer | None:
+        """What the channel has in place of the recalled release that runs, whether the node allows it or not."""
+        if self.content[self.running] not in self.recalled:
+            return None
+        older = next(version for version in reversed(self.releases) if version not in self.recalled)
+        return Offer(older, f"manifest-{older}", 1)
+
     def play(self, effect: Effect) -> Event | None:
         """Does an effect on the world, as the engine would."""
         match effect:
@@ -123,7 +133,7 @@ class Node(RuleBasedStateMachine):
                 offer = Offer(newest, f"manifest-{newest}", 1) if newer else None
                 staged = self.state.target
                 gone = staged is not None and staged.version in self.recalled
-                offer = None if newest in self.recalled else offer
+                offer = self.replacement() if newest in self.recalled else offer
                 return self.event(
                     events.CheckDone, offer=offer, reasons=(), withdrawn="it was recalled" if gone else None
                 )
@@ -132,6 +142,8 @@ class Node(RuleBasedStateMachine):
             case effects.Fetch(target):
                 assert target.slot != self.running, "the running slot would be written"
                 assert not self.view.state(target.slot).bootable, "a slot that can boot would be written"
+                older = is_older(target.version, str(self.content[self.running]))
+                assert self.policy.allow_downgrade or not older, "an older release would be written without permission"
                 if target.version in self.failed_here - self.allowed:
                     self.installed_after_failure.add(target.version)
                 self.content[target.slot] = None

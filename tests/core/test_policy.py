@@ -53,6 +53,14 @@ def test_a_slot_on_trial_installs_nothing() -> None:
     assert codes(node(SlotState(2, 1, False), insist=True)) == ["trial"]
 
 
+@pytest.mark.parametrize("version", ["0.9", "1.0", "1.1", "odd"])
+def test_what_is_older_needs_permission_also_on_a_persons_word(version: str) -> None:
+    offer = Offer(version, "ab" * 32, 7)
+    refused = ["downgrade"] if version == "0.9" else []
+    assert codes(node(), offer=offer) == codes(node(insist=True), offer=offer) == refused
+    assert codes(node(), Policy(allow_downgrade=True), offer) == []
+
+
 @pytest.mark.parametrize("denial", [Denial("1.1", "", "sick", 1), Denial("other", OFFER.manifest, "sick", 1)])
 def test_a_denied_release_is_not_installed_even_on_a_persons_word(denial: Denial) -> None:
     assert codes(node(denied=(denial,), insist=True)) == ["denied"]

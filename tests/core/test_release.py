@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.strategies import channels, components, entries, names, patches, releases
+from tests.core.strategies import channels, components, entries, names, patches, releases, versions
 from updated.core.errors import UpdatedError
 from updated.core.release import (
     Blob,
@@ -19,8 +19,8 @@ from updated.core.release import (
     ChannelEntry,
     Component,
     PatchInfo,
+    Recall,
     Release,
-    Rollout,
     channel_target,
     is_name,
     release_target,
@@ -35,7 +35,13 @@ RELEASE: dict[str, Any] = {
     "components": {"rootfs": {"size": 9, "sha256": DIGEST, "index": PART, "blob": PART, "patches": [PATCH]}},
 }
 CHANNEL: dict[str, Any] = {"schema": 1, "channel": "stable", "releases": [{"version": "1.2.0", "manifest": DIGEST}]}
+BEFORE = "2025-12-31T23:59:59Z"
 PARSERS: list[Callable[[bytes], object]] = [Release.parse, Channel.parse]
+
+
+def rollout(*points: tuple[Any, Any], **more: Any) -> dict[str, Any]:
+    curve = [{"seconds": seconds, "share": share} for seconds, share in points]
+    return {"start": "2026-01-01T00:00:00Z", "curve": curve, **more}
 
 
 @given(releases)
@@ -137,7 +143,19 @@ def test_a_wrong_release_manifest_is_told_by_its_field(path: tuple[str, ...], va
     [
         (("channel",), "Stable", "channel is not a name"),
         (("releases", 0, "manifest"), "x", "releases[0].manifest is not a SHA-256 digest"),
-        (("releases", 0, "rollout"), {"start": "2026-01-01T00:00:00Z", "seconds": -1}, "releases[0].rollout.seconds"),
+        (("releases", 0, "rollout"), {"start": "2026-01-01T00:00:00Z"}, "releases[0].rollout.curve is missing"),
+        (("releases", 0, "rollout"), rollout(), "releases[0].rollout.curve is empty"),
+        (("releases", 0, "rollout"), rollout((-1, 1)), "rollout.curve[0].seconds is not between"),
+        (("releases", 0, "rollout"), rollout((0, 1.5)), "rollout.curve[0].share is not between 0 and 1"),
+        (("releases", 0, "rollout"), rollout((0, 10**400)), "rollout.curve[0].share is not between 0 and 1"),
+        (("releases", 0, "rollout"), rollout((0, "1")), "rollout.curve[0].share is not a number"),
+        (("releases", 0, "rollout"), rollout((5, 0), (4, 1)), "rollout.curve goes back in time or share"),
+        (("releases", 0, "rollout"), rollout((4, 1), (5, 0.9)), "rollout.curve goes back in time or share"),
+        (("releases", 0, "rollout"), rollout((0, 1), paused=BEFORE), "rollout.paused is before the start"),
+        (("releases", 0, "rollout"), rollout((0, 1), end=1), "rollout.end is not a known key"),
+        (("releases", 0, "recalled"), {"reason": "", "replacement": "x"}, "recalled.replacement is not a version"),
+        (("releases", 0, "recalled"), {"reason": "", "replacement": "1.1"}, "has 1.1 for 1.2.0, and no such older"),
+        (("releases", 0, "recalled"), {"reason": "", "replacement": "1.2"}, "has 1.2 for 1.2.0, and no such older"),
         (("releases", 0, "recalled"), {"reason": "a\x1b[2Jb"}, "releases[0].recalled.reason holds control characters"),
         (("releases", 0, "deadend"), "x" * 1001, "releases[0].deadend is longer than 1000"),
         (("releases", 0, "minimum"), "x", "releases[0].minimum is not a version"),
@@ -171,10 +189,27 @@ def test_what_is_no_name_can_not_become_a_path(text: str) -> None:
     assert not is_name(text)
 
 
-@given(st.integers(0, 10**10), st.integers(0, 366 * 86400), st.floats(0, 1, exclude_max=True))
-def test_a_rollout_reaches_each_node_between_its_start_and_its_end(start: int, seconds: int, seed: float) -> None:
-    assert start <= Rollout(start, seconds).eligible_at(seed) <= start + seconds
-    assert Rollout(start, seconds).eligible_at(0.0) == start
+def test_what_replaces_a_recalled_release_is_followed_to_the_end() -> None:
+    channel = Channel.parse(json.dumps({**CHANNEL, "releases": [
+        {"version": "1.2", "manifest": DIGEST},
+        {"version": "1.3", "manifest": DIGEST, "recalled": {"reason": "slow", "replacement": "1.2.0"}},
+        {"version": "1.4", "manifest": DIGEST},
+        {"version": "1.5", "manifest": DIGEST, "recalled": {"reason": "burns", "replacement": "1.3"}},
+    ]}).encode())
+    assert {text: channel.standing(Version(text)).text for text in ("1.2", "1.3", "1.4", "1.5", "9")} == {
+        "1.2": "1.2", "1.3": "1.2.0", "1.4": "1.4", "1.5": "1.2.0", "9": "9",
+    }
+
+
+@given(st.lists(st.tuples(versions, versions), max_size=6, unique_by=lambda pair: pair[0]), versions)
+def test_replacements_never_go_in_circles(recalls: list[tuple[Version, Version]], version: Version) -> None:
+    made = [ChannelEntry(each, DIGEST, recalled=Recall("", instead)) for each, instead in recalls]
+    Channel("stable", tuple(sorted(made, key=lambda entry: entry.version))).standing(version)
+
+
+@given(channels, versions)
+def test_what_stands_in_is_never_newer(channel: Channel, version: Version) -> None:
+    assert channel.standing(version) <= version
 
 
 def test_the_version_keeps_the_form_that_names_its_file() -> None:

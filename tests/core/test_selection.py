@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.strategies import channels, digests, versions
-from updated.core.release import Channel, ChannelEntry, Recall, Rollout
-from updated.core.selection import Choice, choose
+from updated.core.release import Channel, ChannelEntry, Recall
+from updated.core.rollout import Rollout
+from updated.core.selection import Choice, choose, effective_floor, unreachable
 from updated.core.version import Version
 
 NOW = 1_800_000_000
@@ -23,11 +24,11 @@ def entry(version: str, **changes: Any) -> ChannelEntry:
 
 def pick(
     *entries: ChannelEntry, running: str = "1.0", denied: tuple[str, ...] = (), floor: str | None = None,
-    seed: float = 0.5, now: int = NOW, any_wave: bool = False,
+    seed: float = 0.5, now: int = NOW, any_wave: bool = False, allow_downgrade: bool = False,
 ) -> Choice:
     return choose(
         Channel("stable", entries), Version(running), denied=denied, floor=None if floor is None else Version(floor),
-        seed=seed, now=now, any_wave=any_wave,
+        seed=seed, now=now, any_wave=any_wave, allow_downgrade=allow_downgrade,
     )
 
 
@@ -104,16 +105,29 @@ def test_a_minimum_wants_an_earlier_step(running: str, taken: str) -> None:
     assert version(pick(*road, running=running)) == taken
 
 
+RAMP = Rollout(NOW, ((0, 0.0), (1000, 1.0)))
+TENTH = Rollout(NOW, ((0, 0.1),))
+
+
 def test_a_wave_comes_at_the_place_of_the_node() -> None:
-    waved = entry("1.1", rollout=Rollout(NOW, 1000))
-    choice = pick(waved, seed=0.25, now=NOW + 249)
-    assert (version(choice), codes(choice), choice.reasons[0].until) == (None, ["wave"], NOW + 250)
-    assert version(pick(waved, seed=0.25, now=NOW + 250)) == "1.1"
+    waved = entry("1.1", rollout=RAMP)
+    choice = pick(waved, seed=0.25, now=NOW + 250)
+    assert (version(choice), codes(choice), choice.reasons[0].until) == (None, ["wave"], NOW + 251)
+    assert choice.reasons[0].text == "1.1 comes to this node at 2027-01-15T08:04:11Z"
+    assert version(pick(waved, seed=0.25, now=NOW + 251)) == "1.1"
     assert version(pick(waved, seed=0.25, now=NOW - 1, any_wave=True)) == "1.1"
 
 
+def test_a_rollout_that_stands_still_says_where() -> None:
+    choice = pick(entry("1.1", rollout=TENTH), seed=0.25)
+    assert (version(choice), codes(choice), choice.reasons[0].until) == (None, ["wave"], None)
+    assert choice.reasons[0].text == "1.1 is not for this node yet: the rollout stands at 10 % of the nodes"
+    assert version(pick(entry("1.1", rollout=TENTH), seed=0.05)) == "1.1"
+    assert version(pick(entry("1.1", rollout=TENTH), seed=0.25, any_wave=True)) == "1.1"
+
+
 def test_an_older_release_is_taken_while_the_newest_is_not_here_yet() -> None:
-    choice = pick(entry("1.1"), entry("1.2", rollout=Rollout(NOW, 1000)))
+    choice = pick(entry("1.1"), entry("1.2", rollout=RAMP))
     assert (version(choice), codes(choice)) == ("1.1", ["wave"])
 
 
@@ -138,26 +152,150 @@ def test_nothing_below_the_floor_is_taken() -> None:
     assert version(pick(entry("1.1"), entry("1.2"), running="1.0", floor="1.2")) == "1.2"
 
 
+# -------------------------------------------------------------------------------------- recalled, with a replacement
+
+
+def replaced(by: str | None, name: str = "1.5", **changes: Any) -> ChannelEntry:
+    return entry(name, recalled=Recall("it burns", None if by is None else Version(by)), **changes)
+
+
+ROAD = (entry("1.4"), replaced("1.4"))
+
+
+def test_a_recalled_release_that_runs_is_left_for_its_replacement_where_that_is_allowed() -> None:
+    choice = pick(*ROAD, running="1.5", floor="1.5", allow_downgrade=True)
+    assert (version(choice), codes(choice)) == ("1.4", ["recalled"])
+
+
+def test_without_permission_the_node_stays_and_says_what_it_could_do() -> None:
+    choice = pick(*ROAD, running="1.5", floor="1.5")
+    assert (version(choice), codes(choice)) == (None, ["downgrade"])
+    assert choice.reasons[0].text == (
+        "1.5 was recalled: it burns; 1.4 replaces it, and [updates] allow_downgrade is off"
+    )
+
+
+def test_a_newer_release_goes_before_the_replacement() -> None:
+    assert version(pick(*ROAD, entry("1.6"), running="1.5", allow_downgrade=True)) == "1.6"
+    choice = pick(*ROAD, entry("1.6", rollout=RAMP), running="1.5", allow_downgrade=True)
+    assert (version(choice), codes(choice)) == ("1.4", ["recalled", "wave"])
+
+
+def test_a_recall_without_a_replacement_is_told_to_who_runs_it() -> None:
+    choice = pick(entry("1.4"), replaced(None), running="1.5", allow_downgrade=True)
+    assert (version(choice), codes(choice)) == (None, ["recalled"])
+    assert choice.reasons[0].text == "1.5 was recalled: it burns"
+
+
+def test_only_who_runs_the_recalled_release_goes_back() -> None:
+    assert codes(pick(*ROAD, entry("1.6"), running="1.6", allow_downgrade=True)) == ["up-to-date"]
+    assert codes(pick(*ROAD, running="1.4", allow_downgrade=True)) == ["recalled"]
+
+
+def test_a_replacement_that_was_recalled_as_well_is_passed_over() -> None:
+    road = (entry("1.3"), replaced("1.3", "1.4"), replaced("1.4"))
+    assert version(pick(*road, running="1.5", floor="1.5", allow_downgrade=True)) == "1.3"
+    end = (entry("1.3"), replaced(None, "1.4"), replaced("1.4"))
+    choice = pick(*end, running="1.5", floor="1.5", allow_downgrade=True)
+    assert (version(choice), codes(choice)) == (None, ["recalled", "recalled"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "code"),
+    [
+        ({}, {"denied": ("1.4",)}, "denied"),
+        ({}, {"floor": "1.6"}, "below-floor"),
+        ({"rollout": TENTH}, {}, "wave"),
+        ({"minimum": Version("1.6")}, {}, "minimum"),
+    ],
+)
+def test_a_replacement_passes_every_other_rule(
+    changes: dict[str, Any], options: dict[str, Any], code: str
+) -> None:
+    choice = pick(entry("1.4", **changes), replaced("1.4"), running="1.5", allow_downgrade=True, **options)
+    assert (version(choice), codes(choice)) == (None, ["recalled", code])
+
+
+def test_a_dead_end_that_was_recalled_can_be_left_for_its_replacement_alone() -> None:
+    road = (entry("1.4"), replaced("1.4", deadend="the layout changed"), entry("1.6"))
+    assert version(pick(*road, running="1.5", allow_downgrade=True)) == "1.4"
+    assert codes(pick(*road, running="1.5")) == ["downgrade", "deadend"]
+
+
+def test_after_the_way_back_what_follows_is_taken_also_below_the_recalled_release() -> None:
+    fixed = (entry("1.4"), entry("1.4.1"), replaced("1.4"))
+    assert version(pick(*fixed, running="1.4", floor="1.5", allow_downgrade=True)) == "1.4.1"
+    assert codes(pick(*fixed, running="1.4", floor="1.5")) == ["recalled", "below-floor"]
+    assert version(pick(*ROAD, entry("1.6"), running="1.4", floor="1.5")) == "1.6"
+
+
+def test_the_floor_is_lowered_by_its_own_recall_alone() -> None:
+    channel = Channel("stable", (entry("1.3"), replaced("1.3", "1.4"), replaced("1.4"), entry("1.6")))
+    floors = {
+        text: str(effective_floor(channel, Version(text), allow_downgrade=True)) for text in ("1.3", "1.5", "1.6", "2")
+    }
+    assert floors == {"1.3": "1.3", "1.5": "1.3", "1.6": "1.6", "2": "2"}
+    assert effective_floor(channel, None, allow_downgrade=True) is None
+
+
+@given(channels, st.none() | versions)
+def test_without_permission_the_floor_is_the_floor(channel: Channel, floor: Version | None) -> None:
+    assert effective_floor(channel, floor, allow_downgrade=False) is floor
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Channel, Version, Version | None]:
+    """A channel, what runs and the floor: often releases of the channel."""
+    channel = draw(channels)
+    known = [each.version for each in channel.entries]
+    one = st.sampled_from(known) | versions if known else versions
+    return channel, draw(one), draw(st.none() | one)
+
+
 @given(
-    channels, versions, st.lists(digests, max_size=2), st.none() | versions, st.floats(0, 1, exclude_max=True),
-    st.integers(0, 253402300799), st.booleans(),
+    situations(), st.lists(digests, max_size=2), st.floats(0, 1, exclude_max=True), st.integers(0, 253402300799),
+    st.booleans(), st.booleans(),
 )
 def test_whatever_the_channel_says_the_choice_keeps_every_rule(
-    channel: Channel, running: Version, denied: list[str], floor: Version | None, seed: float, now: int, any_wave: bool
+    situation: tuple[Channel, Version, Version | None], denied: list[str], seed: float, now: int, any_wave: bool,
+    allow_downgrade: bool,
 ) -> None:
-    choice = choose(channel, running, denied=denied, floor=floor, seed=seed, now=now, any_wave=any_wave)
+    channel, running, floor = situation
+    choice = choose(
+        channel, running, denied=denied, floor=floor, seed=seed, now=now, any_wave=any_wave,
+        allow_downgrade=allow_downgrade,
+    )
     chosen = choice.entry
     if chosen is None:
         assert choice.reasons
         return
     assert chosen in channel.entries
-    assert chosen.version > running
     assert chosen.recalled is None
     assert chosen.manifest not in denied
-    assert floor is None or chosen.version >= floor
     assert chosen.minimum is None or running >= chosen.minimum
-    assert any_wave or chosen.rollout is None or chosen.rollout.eligible_at(seed) <= now
+    at = None if chosen.rollout is None else chosen.rollout.eligible_at(seed)
+    assert any_wave or chosen.rollout is None or (at is not None and at <= now)
     between = [each for each in channel.entries if running < each.version < chosen.version]
     assert not any(each.barrier and each.recalled is None for each in between)
-    assert all(each.version != running or each.deadend is None for each in channel.entries)
-    assert len(choice.reasons) == sum(each.version > chosen.version for each in channel.entries)
+    own = channel.entry(running)
+    if chosen.version > running:
+        assert own is None or own.deadend is None
+        assert len(choice.reasons) == sum(each.version > chosen.version for each in channel.entries)
+    else:
+        assert allow_downgrade
+        assert own is not None
+        assert own.recalled is not None
+        assert own.recalled.replacement is not None
+        assert chosen.version <= own.recalled.replacement < running
+    lowest = effective_floor(channel, floor, allow_downgrade=allow_downgrade)
+    assert lowest is None or chosen.version >= lowest
+    assert allow_downgrade or lowest == floor
+    assert unreachable(channel, running, chosen, allow_downgrade=allow_downgrade) is None
+
+
+@given(situations())
+def test_without_permission_nothing_older_can_be_reached(situation: tuple[Channel, Version, object]) -> None:
+    channel, running, _ = situation
+    for each in channel.entries:
+        if each.version <= running:
+            assert unreachable(channel, running, each, allow_downgrade=False) is not None

@@ -129,11 +129,57 @@ def test_status_says_what_each_channel_ships_and_how_long_signatures_last(releas
     assert "channel stable: no release" in text
     assert document["releases"] == ["1.0.0"]
     assert document["channels"]["beta"][0] == {
-        "version": "1.0.0", "share": 0.0, "recalled": "slow", "barrier": True, "deadend": None, "minimum": None,
+        "version": "1.0.0", "share": 0.0, "next": None, "paused": False, "recalled": "slow", "replacement": None,
+        "barrier": True, "deadend": None, "minimum": None,
     }  # fmt: skip
     days = {role["name"]: role["days_left"] for role in document["roles"]}
     assert days["timestamp"] == pytest.approx(3, abs=0.1)
     assert days["root"] == pytest.approx(730, abs=0.1)
+
+
+def test_a_rollout_in_waves_is_paused_goes_on_and_ends(releasectl: Run, image: str) -> None:
+    published(releasectl, image)
+    where = ("repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0")
+    assert releasectl("promote", *where, "--waves", "1%,10%@24h,100%@3d")[0] == 0
+    status = releasectl("status", "repository")[1]
+    assert re.search(r"1\.0\.0 +1 % of the nodes, 10 % by 20\d\d-[-\dT:]+Z\n", status)
+    entry = json.loads(releasectl("status", "repository", "--json")[1])["channels"]["stable"][0]
+    assert (entry["share"], entry["next"]["share"], entry["paused"]) == (0.01, 0.1, False)
+
+    ships = "Channel stable ships release 1.0.0 to"
+    assert releasectl("rollout", *where, "--pause") == (0, f"{ships} 1 % of the nodes, paused.\n", "")
+    assert json.loads(releasectl("status", "repository", "--json")[1])["channels"]["stable"][0]["paused"]
+    assert "nothing is to come" in releasectl("rollout", *where, "--pause")[2]
+    assert releasectl("rollout", *where, "--resume")[1].startswith(f"{ships} 1 % of the nodes, 10 % by ")
+    assert "is not paused" in releasectl("rollout", *where, "--resume")[2]
+    assert releasectl("rollout", *where, "--waves", "20%")[1].startswith(f"{ships} 20 % of the nodes, and no more")
+    assert releasectl("rollout", *where, "--hours", "48")[1].startswith(f"{ships} 20 % of the nodes, 100 % by ")
+    assert releasectl("rollout", *where, "--all") == (0, f"{ships} all nodes.\n", "")
+    assert "all nodes\n" in releasectl("status", "repository")[1]
+
+
+def test_waves_that_can_not_be_read_change_nothing(releasectl: Run, image: str) -> None:
+    published(releasectl, image)
+    where = ("repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0")
+    for verb, option, value in (
+        ("promote", "--waves", "1"), ("promote", "--rollout-hours", "nan"), ("rollout", "--hours", "-1")
+    ):
+        code, out, error = releasectl(verb, *where, option, value)
+        assert (code, out, error.count("\n")) == (1, "", 1)
+    assert "channel stable: no release" in releasectl("status", "repository")[1]
+
+
+def test_a_recall_tells_what_replaces_the_release(releasectl: Run, image: str) -> None:
+    published(releasectl, image)
+    Path(image).write_bytes(edited(Path(image).read_bytes(), 100_000))
+    add(releasectl, "1.1.0", image)
+    where = ("repository", "--keys", "keys", "--channel", "stable", "--version")
+    for version in ("1.0.0", "1.1.0"):
+        releasectl("promote", *where, version)
+    assert releasectl("recall", *where, "1.1.0", "--reason", "slow", "--replacement", "1.0.0")[0] == 0
+    assert "recalled: slow; 1.0.0 replaces it" in releasectl("status", "repository")[1]
+    entry = json.loads(releasectl("status", "repository", "--json")[1])["channels"]["stable"][1]
+    assert (entry["share"], entry["recalled"], entry["replacement"]) == (0.0, "slow", "1.0.0")
 
 
 def test_keys_inside_of_the_repository_are_refused(releasectl: Run, tmp_path: Path) -> None:
@@ -202,7 +248,8 @@ def test_a_wrong_argument_is_one_line_that_names_it(
 
 
 def test_wrong_usage_is_exit_status_2(releasectl: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["ship"], ["add", "repository"], ["key"]):
+    rollout = ["rollout", "repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0"]
+    for arguments in ([], ["ship"], ["add", "repository"], ["key"], rollout, [*rollout, "--pause", "--all"]):
         with pytest.raises(SystemExit) as caught:
             releasectl(*arguments)
         assert caught.value.code == 2

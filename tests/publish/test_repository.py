@@ -17,13 +17,15 @@ from tests.publish.client import Client
 from tests.publish.conftest import Desk
 from tests.publish.synthetic import edited
 from updated.core.errors import UpdatedError
-from updated.core.release import Rollout
+from updated.core.release import Recall
+from updated.core.rollout import Rollout
 from updated.core.version import Version
 from updated.publish.founding import DAYS, initialize
 from updated.publish.inspection import verify
 from updated.publish.keys import KeyFolder
-from updated.publish.publisher import Shipping, recall, refresh
+from updated.publish.publisher import Shipping, recall, refresh, roll_out
 from updated.publish.repository import Publication, locked
+from updated.publish.waves import paused, ramp, waves
 
 DAY = 86400
 
@@ -183,10 +185,41 @@ def test_each_verb_needs_only_its_own_keys(desk: Desk, tmp_path: Path) -> None:
 
 def test_a_rollout_starts_now_and_takes_its_hours(desk: Desk, client: Client) -> None:
     desk.add("1.0.0")
-    desk.promote("stable", "1.0.0", Shipping(hours=10, barrier=True, minimum=Version("0.9")))
+    desk.promote("stable", "1.0.0", Shipping(ramp(10), barrier=True, minimum=Version("0.9")))
     entry = client.channel("stable").entries[0]
-    assert entry.rollout == Rollout(int(desk.now), 36000)
+    assert entry.rollout == Rollout(int(desk.now), ((0, 0.0), (36000, 1.0)))
     assert (entry.barrier, entry.minimum) == (True, Version("0.9"))
+
+
+def test_a_release_that_is_shipped_again_keeps_the_nodes_that_have_it(desk: Desk, client: Client) -> None:
+    desk.add("1.0.0")
+    desk.promote("stable", "1.0.0", Shipping(waves("10%")))
+    desk.now += 60
+    desk.promote("stable", "1.0.0", Shipping(waves("1%,50%@1m")))
+    rollout = client.channel("stable").entries[0].rollout
+    assert rollout is not None
+    assert [rollout.eligible_at(seed) for seed in (0.05, 0.3, 0.7)] == [int(desk.now) - 60, int(desk.now) + 60, None]
+    desk.promote("stable", "1.0.0")
+    assert "for all nodes already" in refused("bad-request", desk.promote, "stable", "1.0.0", Shipping(waves("10%")))
+
+
+def test_a_rollout_is_changed_in_the_channel(desk: Desk, client: Client) -> None:
+    desk.add("1.0.0")
+    desk.promote("stable", "1.0.0", Shipping(ramp(10), barrier=True))
+    desk.now += 3600
+    roll_out(desk.repository, desk.keys, "stable", "1.0.0", paused, now=desk.now)
+    entry = client.channel("stable").entries[0]
+    assert entry.barrier
+    assert entry.rollout is not None
+    assert (entry.rollout.eligible_at(0.05), entry.rollout.eligible_at(0.5)) == (int(desk.now) - 1799, None)
+    assert roll_out(desk.repository, desk.keys, "stable", "1.0.0", lambda rollout, now: None, now=desk.now) is None
+    assert client.channel("stable").entries[0].rollout is None
+    assert "for all nodes already" in refused(
+        "bad-request", roll_out, desk.repository, desk.keys, "stable", "1.0.0", paused, now=desk.now
+    )
+    assert "not in channel beta" in refused(
+        "bad-request", roll_out, desk.repository, desk.keys, "beta", "1.0.0", paused, now=desk.now
+    )
 
 
 def test_only_published_releases_are_shipped(desk: Desk) -> None:
@@ -212,6 +245,29 @@ def test_a_recall_names_a_release_of_the_channel_and_a_reason(desk: Desk) -> Non
     desk.promote("stable", "1.0.0")
     refused("bad-request", recall, desk.repository, desk.keys, "beta", "1.0.0", "bad", now=desk.now)
     refused("bad-request", recall, desk.repository, desk.keys, "stable", "1.0.0", " ", now=desk.now)
+
+
+def test_a_recall_names_an_older_good_release_as_its_replacement(desk: Desk, client: Client) -> None:
+    for seed, version in enumerate(("1.0.0", "1.1.0", "1.2.0")):
+        desk.add(version, seed=seed)
+        desk.promote("stable", version)
+
+    def recalled(version: str, replacement: str) -> None:
+        recall(desk.repository, desk.keys, "stable", version, "bad", now=desk.now, replacement=replacement)
+
+    recalled("1.2.0", "1.1")
+    recalled("1.1.0", "1.0.0")
+    channel = client.channel("stable")
+    assert [each.recalled for each in channel.entries] == [
+        None, Recall("bad", Version("1.0.0")), Recall("bad", Version("1.1.0"))
+    ]
+    assert channel.standing(Version("1.2.0")) == Version("1.0.0")
+    assert "was recalled itself" in refused("bad-request", recalled, "1.2.0", "1.1.0")
+    assert "is not older than 1.0.0" in refused("bad-request", recalled, "1.0.0", "1.0.0")
+    assert "is not in channel stable" in refused("bad-request", recalled, "1.2.0", "0.9.0")
+    assert "was recalled" in refused(
+        "bad-request", roll_out, desk.repository, desk.keys, "stable", "1.2.0", paused, now=desk.now
+    )
 
 
 def expiries(desk: Desk) -> dict[str, datetime]:

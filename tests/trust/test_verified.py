@@ -13,7 +13,7 @@ from updated.core.release import Blob, Channel, ChannelEntry, Component, Recall,
 from updated.core.state import Target
 from updated.core.version import Version
 from updated.task import Task
-from updated.verified import check_target, withdrawn
+from updated.verified import check_target, choose_release, withdrawn
 
 PART = Component(100, "ab" * 32, Blob("cd" * 32, 10), Blob("ef" * 32, 50))
 RELEASE = Release(Version("1.2.0"), "box", NOW, {"rootfs": PART})
@@ -103,3 +103,70 @@ def test_a_release_below_what_ran_here_is_refused(world: World) -> None:
         with pytest.raises(UpdatedError) as caught:
             check_target(trust, TASK, Target("1.2.0", MANIFEST, "b"))
     assert caught.value.code == "release-too-old"
+
+
+# -------------------------------------------------------------------------------------- recalled, with a replacement
+
+RECALLED = ChannelEntry(Version("1.5.0"), "55" * 32, recalled=Recall("it burns", Version("1.2.0")))
+BETWEEN = ChannelEntry(Version("1.3.0"), "33" * 32)
+BACK = replace(TASK, running="1.5.0", allow_downgrade=True)
+
+
+def confirmed_before(world: World, version: str) -> None:
+    with world.cycle() as trust:
+        trust.raise_release_floor(version)
+
+
+def test_the_replacement_of_what_runs_passes_where_that_is_allowed(world: World) -> None:
+    ship(world, ENTRY, RECALLED)
+    confirmed_before(world, "1.5.0")
+    assert judged(world, BACK) == RELEASE
+    with world.cycle() as trust:
+        assert choose_release(trust, BACK).entry == ENTRY
+        assert withdrawn(trust, BACK) is None
+
+
+def test_the_replacement_is_refused_without_permission_and_is_withdrawn_with_it(world: World) -> None:
+    ship(world, ENTRY, RECALLED)
+    confirmed_before(world, "1.5.0")
+    kept = replace(BACK, allow_downgrade=False)
+    error = refused(world, kept)
+    assert (error.code, error.cause) == ("release-too-old", "is below 1.5.0, the lowest that this node accepts")
+    with world.cycle() as trust:
+        assert choose_release(trust, kept).entry is None
+        assert withdrawn(trust, kept) == "it is older than 1.5.0, and [updates] allow_downgrade is off"
+
+
+def test_permission_is_for_the_replacement_alone(world: World) -> None:
+    ship(world, ENTRY, BETWEEN, RECALLED)
+    confirmed_before(world, "1.5.0")
+    error = refused(world, replace(BACK, target=Target("1.3.0", BETWEEN.manifest, "b")))
+    assert (error.code, error.cause) == ("no-such-target", "it is not newer than 1.5.0, and does not replace it")
+
+
+@pytest.mark.parametrize("recalled", [None, Recall("it burns")])
+def test_permission_alone_lets_no_node_go_back(world: World, recalled: Recall | None) -> None:
+    ship(world, ENTRY, replace(RECALLED, recalled=recalled))
+    confirmed_before(world, "1.5.0")
+    assert refused(world, BACK).code == "release-too-old"
+
+
+def test_a_floor_that_was_not_recalled_stands_also_with_permission(world: World) -> None:
+    ship(world, ENTRY, RECALLED)
+    confirmed_before(world, "1.6.0")
+    assert refused(world, BACK).code == "release-too-old"
+
+
+def test_after_the_way_back_what_is_newer_passes_below_the_recalled_release(world: World) -> None:
+    recalled = replace(RECALLED, recalled=Recall("it burns", Version("1.1.0")))
+    ship(world, ChannelEntry(Version("1.1.0"), "11" * 32), ENTRY, recalled)
+    confirmed_before(world, "1.5.0")
+    after = replace(TASK, running="1.1.0", allow_downgrade=True)
+    assert judged(world, after) == RELEASE
+    assert refused(world, replace(after, allow_downgrade=False)).code == "release-too-old"
+
+
+def test_what_can_not_be_reached_any_more_is_withdrawn(world: World) -> None:
+    ship(world, ChannelEntry(Version("1.1.0"), "11" * 32, barrier=True), ENTRY)
+    with world.cycle() as trust:
+        assert withdrawn(trust, TASK) == "it can only be reached through 1.1.0"

@@ -35,12 +35,13 @@ class CheckAnswer:
     withdrawn: str | None = None
 
 
-def check_answer(result: Mapping[str, Any], *, running: str) -> CheckAnswer:
+def check_answer(result: Mapping[str, Any], *, running: str, allow_downgrade: bool = False) -> CheckAnswer:
     """The answer to `updated fetch check` of a node that runs version `running`.
 
-    What is not newer is no offer: it would only cost the fallback slot. Raises `UpdatedError` ("child-failed").
+    What is not newer is no offer, it would only cost the fallback slot; only where the configuration allows downgrades
+    it may be older. Raises `UpdatedError` ("child-failed").
     """
-    return _read(lambda: _check(Object(result, ""), Version(running)))
+    return _read(lambda: _check(Object(result, ""), Version(running), allow_downgrade=allow_downgrade))
 
 
 def progress_answer(message: Mapping[str, Any]) -> tuple[str, str, int, int]:
@@ -102,10 +103,12 @@ def _version(offer: Object) -> Version:
         raise Misfit("offer.version is not a version") from None
 
 
-def _check(answer: Object, running: Version) -> CheckAnswer:
+def _check(answer: Object, running: Version, *, allow_downgrade: bool) -> CheckAnswer:
     offer = answer.object("offer") if answer.has("offer") else None
-    if offer is not None and _version(offer) <= running:
-        raise Misfit("offer.version is not newer than what runs")
+    if offer is not None:
+        version = _version(offer)
+        if version == running or (version < running and not allow_downgrade):
+            raise Misfit("offer.version is not newer than what runs")
     expiries = answer.object("expiries")
     return CheckAnswer(
         offer=None if offer is None else Offer(

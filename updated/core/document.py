@@ -138,10 +138,10 @@ class Object:
 
     def real(self, key: str, *, least: float, most: float) -> float:
         """A number within limits."""
-        value = float(self._take(key, (int, float), "a number"))
+        value: float = self._take(key, (int, float), "a number")
         if not least <= value <= most:
             raise Misfit(f"{self.name(key)} is not between {least} and {most}")
-        return value
+        return float(value)
 
     def flag(self, key: str) -> bool:
         """True or false."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from updated.core.document import format_time
 from updated.core.selection import Reason, is_denied
 from updated.core.state import Offer, State
+from updated.core.version import is_older
 
 FIRST_RETRY_SECONDS = 60
 LONGEST_RETRY_SECONDS = 4 * 3600
@@ -18,6 +19,7 @@ MOST_IGNORED_BOOTS = 2
 class Policy:
     """`interval` in seconds; `tries` is how often an unconfirmed slot may boot.
 
+    `allow_downgrade`: a recalled release may be left for an older one that the channel names.
     `enabled` is False when a person switched updates off in the configuration, and `disabled_by` then names where.
     """
 
@@ -27,6 +29,7 @@ class Policy:
     interval: int = 3600
     tries: int = 3
     channel: str = "stable"
+    allow_downgrade: bool = False
 
     def followed(self, state: State) -> str:
         """The channel that the node follows: a person's choice, or else that of the configuration."""
@@ -42,6 +45,9 @@ def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> t
     if is_denied(offer.version, offer.manifest, denied):
         text = f"{offer.version} failed here before; 'updatectl allow {offer.version}' tries it again"
         reasons.append(Reason("denied", text))
+    if is_older(offer.version, state.facts.version) and not policy.allow_downgrade:
+        text = f"{offer.version} is older than {state.facts.version}, and [updates] allow_downgrade is off"
+        reasons.append(Reason("downgrade", text))
     if not state.insist:
         reasons += pauses(state, policy, now)
     return tuple(reasons)

@@ -15,6 +15,7 @@ from typing import Any
 
 from updated.core.document import Misfit, Object, dump, format_time, load_object, parsed
 from updated.core.errors import UpdatedError
+from updated.core.rollout import Rollout
 from updated.core.version import Version
 
 SCHEMA = 1
@@ -192,25 +193,14 @@ def _component(components: Object, name: str) -> Component:
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
-    """When nodes may take a release: none before `start`, all after `start + seconds`, between them a growing share.
+class Recall:
+    """A signed order to leave a release, with the reason for people.
 
-    `start` is in seconds since the epoch. A node's place is its seed, a number in [0, 1) that it drew once by itself.
+    `replacement`: the older release of the channel that a node may go back to, if its operator allows that.
     """
 
-    start: int
-    seconds: int
-
-    def eligible_at(self, seed: float) -> int:
-        """The time, in seconds since the epoch, from which a node with `seed` may take the release."""
-        return self.start + int(self.seconds * seed)
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """A signed order to leave a release, with the reason for people."""
-
     reason: str
+    replacement: Version | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +243,10 @@ class Channel:
             versions = [entry.version for entry in channel.entries]
             if any(after <= before for before, after in itertools.pairwise(versions)):
                 raise Misfit("releases is not in ascending order of version")
+            for entry in channel.entries:
+                replacement = entry.recalled.replacement if entry.recalled is not None else None
+                if replacement is not None and (replacement not in versions or replacement >= entry.version):
+                    raise Misfit(f"releases has {replacement} for {entry.version}, and no such older release")
             document.done()
             return channel
 
@@ -269,16 +263,26 @@ class Channel:
         others = [other for other in self.entries if other.version != entry.version]
         return Channel(self.name, tuple(sorted([*others, entry], key=lambda each: each.version)))
 
+    def entry(self, version: Version) -> ChannelEntry | None:
+        """The entry of `version`."""
+        return next((entry for entry in self.entries if entry.version == version), None)
+
+    def standing(self, version: Version) -> Version:
+        """The version that stands in for `version`: while that was recalled and has a replacement, its replacement."""
+        for entry in reversed(self.entries):  # newest first: a replacement is older, so that this can't go in circles
+            if entry.version == version and entry.recalled is not None and entry.recalled.replacement is not None:
+                version = entry.recalled.replacement
+        return version
+
 
 def _entry(document: Object) -> ChannelEntry:
     rollout = recalled = None
     if document.has("rollout"):
-        part = document.object("rollout")
-        rollout = Rollout(part.time("start"), part.number("seconds", most=366 * 86400))
-        part.done()
+        rollout = Rollout.read(document.object("rollout"))
     if document.has("recalled"):
         part = document.object("recalled")
-        recalled = Recall(part.line("reason", most=1000))
+        replacement = _version(part, "replacement") if part.has("replacement") else None
+        recalled = Recall(part.line("reason", most=1000), replacement)
         part.done()
     entry = ChannelEntry(
         version=_version(document, "version"),
@@ -296,13 +300,15 @@ def _entry(document: Object) -> ChannelEntry:
 def _entry_document(entry: ChannelEntry) -> dict[str, Any]:
     document: dict[str, Any] = {"version": entry.version.text, "manifest": entry.manifest}
     if entry.rollout is not None:
-        document["rollout"] = {"start": format_time(entry.rollout.start), "seconds": entry.rollout.seconds}
+        document["rollout"] = entry.rollout.document()
     if entry.barrier:
         document["barrier"] = True
     if entry.deadend is not None:
         document["deadend"] = entry.deadend
     if entry.recalled is not None:
         document["recalled"] = {"reason": entry.recalled.reason}
+        if entry.recalled.replacement is not None:
+            document["recalled"]["replacement"] = entry.recalled.replacement.text
     if entry.minimum is not None:
         document["minimum"] = entry.minimum.text
     return document

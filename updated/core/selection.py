@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from updated.core.document import format_time
 from updated.core.release import Channel, ChannelEntry
+from updated.core.rollout import percent
 from updated.core.version import Version, same_version
 
 
@@ -36,33 +37,59 @@ def choose(
     seed: float,
     now: int,
     any_wave: bool = False,
+    allow_downgrade: bool = False,
 ) -> Choice:
     """The newest release of `channel` that a node on `running` may take at `now` (seconds since the epoch).
 
     `denied` holds versions and manifest digests of releases that failed here; `floor` is the lowest version that is
-    accepted again; `seed` in [0, 1) is the node's place in a rollout; `any_wave` takes a release before its wave.
+    accepted again; `seed` in [0, 1) is the node's place in a rollout; `any_wave` takes a release before its wave;
+    `allow_downgrade` takes, for want of a newer one, the older release that replaces a recalled one that runs.
     """
-    own = next((entry for entry in channel.entries if entry.version == running), None)
-    if own is not None and own.deadend is not None:
-        return Choice(None, (Reason("deadend", f"{running} is the end of its line: {own.deadend}"),))
+    own = channel.entry(running)
     newer = [entry for entry in channel.entries if entry.version > running]
-    if not newer:
-        newest = channel.entries[-1].version if channel.entries else None
-        if newest is None:
-            return Choice(None, (Reason("empty-channel", f"channel {channel.name} has no release yet"),))
-        if newest < running:
-            text = f"{running} is newer than all of channel {channel.name} (its newest is {newest})"
-            return Choice(None, (Reason("ahead", text),))
-        return Choice(None, (Reason("up-to-date", f"{running} is the newest release of channel {channel.name}"),))
-    barrier = next((entry.version for entry in newer if entry.barrier and entry.recalled is None), None)
     refused = frozenset(denied)
+    floor = effective_floor(channel, floor, allow_downgrade=allow_downgrade)
     reasons: list[Reason] = []
-    for entry in reversed(newer):
-        reason = _obstacle(entry, running, barrier, refused, floor, seed, now, any_wave=any_wave)
+    if own is not None and own.deadend is not None:
+        reasons.append(Reason("deadend", f"{running} is the end of its line: {own.deadend}"))
+    else:
+        barrier = next((entry.version for entry in newer if entry.barrier and entry.recalled is None), None)
+        for entry in reversed(newer):
+            reason = _obstacle(entry, running, barrier, refused, floor, seed, now, any_wave=any_wave)
+            if reason is None:
+                return Choice(entry, tuple(reasons))
+            reasons.append(reason)
+    if own is not None and own.recalled is not None:
+        recalled = Reason("recalled", f"{running} was recalled: {own.recalled.reason}")
+        replacement = channel.entry(channel.standing(running))
+        if replacement is None or replacement is own:
+            return Choice(None, (recalled, *reasons))
+        if not allow_downgrade:
+            text = f"{recalled.text}; {replacement.version} replaces it, and [updates] allow_downgrade is off"
+            return Choice(None, (Reason("downgrade", text), *reasons))
+        reason = _obstacle(replacement, running, None, refused, floor, seed, now, any_wave=any_wave)
         if reason is None:
-            return Choice(entry, tuple(reasons))
-        reasons.append(reason)
-    return Choice(None, tuple(reasons))
+            return Choice(replacement, (recalled, *reasons))
+        return Choice(None, (recalled, reason, *reasons))
+    return Choice(None, tuple(reasons) or (_nothing_newer(channel, running),))
+
+
+def _nothing_newer(channel: Channel, running: Version) -> Reason:
+    if not channel.entries:
+        return Reason("empty-channel", f"channel {channel.name} has no release yet")
+    newest = channel.entries[-1].version
+    if newest < running:
+        return Reason("ahead", f"{running} is newer than all of channel {channel.name} (its newest is {newest})")
+    return Reason("up-to-date", f"{running} is the newest release of channel {channel.name}")
+
+
+def effective_floor(channel: Channel, floor: Version | None, *, allow_downgrade: bool) -> Version | None:
+    """The lowest version that is accepted, where `floor` is the highest that was confirmed here.
+
+    With permission it is the replacement while the floor itself was recalled: otherwise neither that nor what follows
+    it could be taken until the channel has overtaken the floor.
+    """
+    return channel.standing(floor) if floor is not None and allow_downgrade else floor
 
 
 def is_denied(version: str, manifest: str, denied: Iterable[str]) -> bool:
@@ -70,15 +97,21 @@ def is_denied(version: str, manifest: str, denied: Iterable[str]) -> bool:
     return any(each == manifest or same_version(each, version) for each in denied)
 
 
-def unreachable(channel: Channel, running: Version, entry: ChannelEntry) -> str | None:
+def unreachable(channel: Channel, running: Version, entry: ChannelEntry, *, allow_downgrade: bool) -> str | None:
     """Why `entry` can't be reached from `running` whatever the node wants; None when it can."""
-    own = next((each for each in channel.entries if each.version == running), None)
-    if own is not None and own.deadend is not None:
-        return f"{running} is the end of its line: {own.deadend}"
-    newer = (each for each in channel.entries if each.version > running)
-    barrier = next((each.version for each in newer if each.barrier and each.recalled is None), None)
-    if barrier is not None and entry.version > barrier:
-        return f"it can only be reached through {barrier}"
+    if entry.version <= running:
+        if entry.version == running or channel.standing(running) != entry.version:
+            return f"it is not newer than {running}, and does not replace it"
+        if not allow_downgrade:
+            return f"it is older than {running}, and [updates] allow_downgrade is off"
+    else:
+        own = channel.entry(running)
+        if own is not None and own.deadend is not None:
+            return f"{running} is the end of its line: {own.deadend}"
+        newer = (each for each in channel.entries if each.version > running)
+        barrier = next((each.version for each in newer if each.barrier and each.recalled is None), None)
+        if barrier is not None and entry.version > barrier:
+            return f"it can only be reached through {barrier}"
     if entry.minimum is not None and running < entry.minimum:
         return f"it can only be reached from {entry.minimum} on"
     return None
@@ -108,6 +141,9 @@ def _obstacle(
         return Reason("denied", f"{version} failed here before; 'updatectl allow {version}' tries it again")
     if entry.rollout is not None and not any_wave:
         at = entry.rollout.eligible_at(seed)
+        if at is None:
+            share = percent(entry.rollout.share(now))
+            return Reason("wave", f"{version} is not for this node yet: the rollout stands at {share} of the nodes")
         if now < at:
             return Reason("wave", f"{version} comes to this node at {format_time(at)}", at)
     return None

@@ -15,6 +15,7 @@ from updated.core.errors import UpdatedError
 from updated.core.events import ArmDone, CheckDone, Event, Failed, FetchDone, SealDone, Tick
 from updated.core.policy import Policy, install_obstacles, is_due, next_check, pauses, reboot_obstacles, retry_at
 from updated.core.state import Offer, Phase, State, Target
+from updated.core.version import is_older
 
 # How long a machine may take to go down before the command counts as failed.
 REBOOT_SECONDS = 600
@@ -48,12 +49,17 @@ def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     if target is not None and event.withdrawn is not None:
         leaving = state.with_changes(phase=Phase.STAGED, target=replace(target, withdrawn=event.withdrawn))
         return Decision(leaving, (Invalidate(target.slot), Record("withdrawn", target.version, event.withdrawn)))
-    if target is not None and (event.offer is None or event.offer.manifest == target.manifest):
+    if target is not None and not _is_better(event.offer, target):
         return _staged_again(state, event, policy)
     if event.offer is None:
         later = any(reason.code == "wave" for reason in event.reasons)
         return Decision(state.with_changes(phase=Phase.WAITING if later else resting_phase(state), insist=False))
     return _begin_or_wait(state, event, policy, event.offer)
+
+
+def _is_better(offer: Offer | None, target: Target) -> bool:
+    """Whether `offer` goes before what is staged. An older one does not: a person may have gone before its wave."""
+    return offer is not None and offer.manifest != target.manifest and not is_older(offer.version, target.version)
 
 
 def tick_waiting(state: State, event: Tick, policy: Policy) -> Decision:

@@ -22,6 +22,14 @@ def same_version(one: str, other: str) -> bool:
         return one == other
 
 
+def is_older(one: str, other: str) -> bool:
+    """Whether `one` names an older release than `other`. What is no version is not older than anything."""
+    try:
+        return Version(one) < Version(other)
+    except UpdatedError:
+        return False
+
+
 @functools.total_ordering
 class Version:
     """A parsed version; compares by precedence and prints as it was written.

@@ -14,6 +14,7 @@ from updated.core.index import IndexRoot
 from updated.core.release import Blob, ChannelEntry, Component, PatchInfo
 from updated.publish import blob
 from updated.publish.repository import Repository
+from updated.publish.waves import described
 from updated.stored import StoredIndex, parse_table
 
 SCHEMA = 1
@@ -85,20 +86,11 @@ class Overview:
         return lines
 
 
-def _share(entry: ChannelEntry, now: float) -> float:
-    """The share of the nodes, 0 to 1, that may take the release."""
-    rollout = entry.rollout
-    if rollout is None or now >= rollout.start + rollout.seconds:
-        return 1.0
-    return max(0.0, (now - rollout.start) / rollout.seconds)
-
-
 def _shipping(entry: ChannelEntry, now: float) -> str:
     if entry.recalled is not None:
-        return f"recalled: {entry.recalled.reason}"
-    parts = [f"{_share(entry, now):.0%} of the nodes"]
-    if entry.rollout is not None and _share(entry, now) < 1:
-        parts.append(f"all of them from {format_time(entry.rollout.start + entry.rollout.seconds)}")
+        replaced = f"; {entry.recalled.replacement} replaces it" if entry.recalled.replacement is not None else ""
+        return f"recalled: {entry.recalled.reason}{replaced}"
+    parts = [described(entry.rollout, int(now))]
     if entry.minimum is not None:
         parts.append(f"from version {entry.minimum} on")
     if entry.barrier:
@@ -109,10 +101,16 @@ def _shipping(entry: ChannelEntry, now: float) -> str:
 
 
 def _entry_document(entry: ChannelEntry, now: float) -> dict[str, Any]:
+    recall, rollout = entry.recalled, entry.rollout
+    share = 1.0 if rollout is None else float(rollout.share(int(now)))
+    ahead = rollout.next_point(int(now)) if rollout is not None and recall is None else None
     return {
         "version": entry.version.text,
-        "share": 0.0 if entry.recalled is not None else round(_share(entry, now), 4),
-        "recalled": entry.recalled.reason if entry.recalled is not None else None,
+        "share": 0.0 if recall is not None else round(share, 4),
+        "next": {"share": ahead[1], "at": format_time(ahead[0])} if ahead is not None else None,
+        "paused": rollout is not None and rollout.paused is not None,
+        "recalled": recall.reason if recall is not None else None,
+        "replacement": recall.replacement.text if recall is not None and recall.replacement is not None else None,
         "barrier": entry.barrier,
         "deadend": entry.deadend,
         "minimum": entry.minimum.text if entry.minimum is not None else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from updated.core.errors import UpdatedError
 from updated.core.release import (
@@ -15,11 +15,11 @@ from updated.core.release import (
     Component,
     Recall,
     Release,
-    Rollout,
     channel_target,
     is_name,
     release_target,
 )
+from updated.core.rollout import Curve, Rollout
 from updated.core.version import Version
 from updated.publish import blob
 from updated.publish.keys import KeyFolder
@@ -31,6 +31,7 @@ from updated.publish.repository import (
     available_signers,
 )
 from updated.publish.store import Earlier, Progress, Store, Stored
+from updated.publish.waves import continued
 
 RENEWAL_SHARE: Final = 1 / 3
 """`refresh` renews a role when less than this share of its lifetime is left."""
@@ -158,9 +159,9 @@ def _published(known: Sequence[Release], size: int, digest: str) -> list[Compone
 
 @dataclass(frozen=True, slots=True)
 class Shipping:
-    """How a channel ships a release. `hours` is how long the rollout takes until every node may take it."""
+    """How a channel ships a release. `curve` is its rollout from now on; without one, every node may take it now."""
 
-    hours: float = 0
+    curve: Curve | None = None
     barrier: bool = False
     minimum: Version | None = None
 
@@ -168,19 +169,18 @@ class Shipping:
 def promote(
     repository: Repository, keys: KeyFolder, channel: str, version: str, shipping: Shipping, *, now: float
 ) -> None:
-    """Ships a release in a channel from now on; a release that is there gets the new rollout.
+    """Ships a release in a channel from now on; the rollout of one that is there already goes on by the new curve.
 
     Raises `UpdatedError` ("unknown-channel", "bad-request", "bad-key", ...) and OSError.
     """
     manifest = repository.channel(channel)
     found = _published_version(repository, version)
-    old = _entry(manifest, found)
-    if old is not None and old.recalled is not None:
-        raise UpdatedError(
-            "bad-request", f"release {found} in channel {channel}", f"was recalled ({old.recalled.reason})",
-            "Nodes have left it; publish what follows as a new version.",
-        )  # fmt: skip
-    rollout = Rollout(int(now), round(shipping.hours * 3600)) if shipping.hours else None
+    old = manifest.entry(found)
+    if old is not None:
+        _refuse_recalled(old, channel)
+    rollout = None if shipping.curve is None else Rollout(int(now), shipping.curve)
+    if shipping.curve is not None and old is not None:
+        rollout = continued(_spread(old, channel), shipping.curve, int(now))
     entry = ChannelEntry(
         version=found, manifest=repository.release(found.text)[1], rollout=rollout, barrier=shipping.barrier,
         minimum=shipping.minimum,
@@ -188,18 +188,68 @@ def promote(
     _ship(repository, keys, manifest.with_entry(entry), now)
 
 
-def recall(repository: Repository, keys: KeyFolder, channel: str, version: str, reason: str, *, now: float) -> None:
-    """Orders the nodes of a channel to leave a release. Raises as `promote`."""
+Change: TypeAlias = Callable[[Rollout, int], Rollout | None]
+"""From a rollout and the time to the rollout from then on; None: the release is for all nodes."""
+
+
+def roll_out(
+    repository: Repository, keys: KeyFolder, channel: str, version: str, change: Change, *, now: float
+) -> Rollout | None:
+    """Changes the rollout of a release, and returns what it is from now on. Raises as `promote`."""
     manifest = repository.channel(channel)
-    entry = _entry(manifest, Version(version))
-    if entry is None:
+    entry = _shipped(manifest, version)
+    _refuse_recalled(entry, channel)
+    changed = replace(entry, rollout=change(_spread(entry, channel), int(now)))
+    _ship(repository, keys, manifest.with_entry(changed), now)
+    return changed.rollout
+
+
+def _refuse_recalled(entry: ChannelEntry, channel: str) -> None:
+    if entry.recalled is not None:
         raise UpdatedError(
-            "bad-request", f"release {version}", f"is not in channel {channel}",
-            "Look at `releasectl status` for what each channel ships.",
+            "bad-request", f"release {entry.version} in channel {channel}", f"was recalled ({entry.recalled.reason})",
+            "Nodes have left it; publish what follows as a new version.",
         )  # fmt: skip
+
+
+def _spread(entry: ChannelEntry, channel: str) -> Rollout:
+    """The rollout of a release that is not for all nodes yet: from those it can't be taken away again."""
+    if entry.rollout is None:
+        raise UpdatedError(
+            "bad-request", f"release {entry.version} in channel {channel}", "is for all nodes already",
+            "`releasectl recall` is what takes a release back.",
+        )  # fmt: skip
+    return entry.rollout
+
+
+def recall(
+    repository: Repository, keys: KeyFolder, channel: str, version: str, reason: str, *, now: float,
+    replacement: str | None = None,
+) -> None:
+    """Orders the nodes of a channel to leave a release, if need be for an older one. Raises as `promote`."""
+    manifest = repository.channel(channel)
+    entry = _shipped(manifest, version)
     if not reason.strip():
         raise UpdatedError("bad-request", "the reason", "is empty", "Say why, for the people who read it on the nodes.")
-    _ship(repository, keys, manifest.with_entry(replace(entry, recalled=Recall(reason))), now)
+    instead = None
+    if replacement is not None:
+        older = _shipped(manifest, replacement)
+        if older.version >= entry.version or older.recalled is not None:
+            cause = "was recalled itself" if older.recalled is not None else f"is not older than {entry.version}"
+            raise UpdatedError("bad-request", f"the replacement {replacement}", cause, "Name an older, good release.")
+        instead = older.version
+    _ship(repository, keys, manifest.with_entry(replace(entry, recalled=Recall(reason, instead))), now)
+
+
+def _shipped(manifest: Channel, version: str) -> ChannelEntry:
+    """The entry of a release that the channel must have."""
+    entry = manifest.entry(Version(version))
+    if entry is None:
+        raise UpdatedError(
+            "bad-request", f"release {version}", f"is not in channel {manifest.name}",
+            "Look at `releasectl status` for what each channel ships.",
+        )  # fmt: skip
+    return entry
 
 
 def _published_version(repository: Repository, version: str) -> Version:
@@ -210,10 +260,6 @@ def _published_version(repository: Repository, version: str) -> Version:
     raise UpdatedError(
         "bad-request", f"release {version}", "is not in the repository", "Publish it first, with `releasectl add`."
     )
-
-
-def _entry(manifest: Channel, version: Version) -> ChannelEntry | None:
-    return next((entry for entry in manifest.entries if entry.version == version), None)
 
 
 def _ship(repository: Repository, keys: KeyFolder, manifest: Channel, now: float) -> None:

@@ -1,4 +1,4 @@
-"""The verbs about releases: add, promote, recall."""
+"""The verbs about releases: add, promote, rollout, recall."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from updated.core.errors import UpdatedError
 from updated.core.release import Release
+from updated.core.rollout import Curve, Rollout
 from updated.core.version import Version
-from updated.publish import blob
-from updated.publish.publisher import PATCHES, Shipping, add, promote, recall
+from updated.publish import blob, waves
+from updated.publish.publisher import PATCHES, Shipping, add, promote, recall, roll_out
 from updated.publish.repository import Repository, locked
 from updated.publish.verbs.command import Verbs, key_folder, pairs
 
@@ -40,14 +41,31 @@ def declare(verbs: Verbs) -> None:
     made = verbs.signing("promote", _promote, "ship a release in a channel")
     made.add_argument("--channel", required=True, metavar="NAME")
     made.add_argument("--version", required=True, metavar="VERSION")
-    made.add_argument("--rollout-hours", type=float, default=0, metavar="HOURS", help="spread the nodes over this time")
+    spread = made.add_mutually_exclusive_group()
+    spread.add_argument(
+        "--rollout-hours", type=float, default=0, metavar="HOURS", help="spread the nodes evenly over this time"
+    )
+    spread.add_argument("--waves", metavar="WAVES", help="a share of the nodes at a time: 1%%,10%%@24h,100%%@3d")
     made.add_argument("--barrier", action="store_true", help="nodes with older releases must pass through this one")
     made.add_argument("--minimum", metavar="VERSION", help="only nodes that run this one or a newer one may take it")
+
+    made = verbs.signing("rollout", _rollout, "go on with the rollout of a release, or pause it")
+    made.add_argument("--channel", required=True, metavar="NAME")
+    made.add_argument("--version", required=True, metavar="VERSION")
+    how = made.add_mutually_exclusive_group(required=True)
+    how.add_argument("--hours", type=float, metavar="HOURS", help="the rest of the nodes evenly over this time")
+    how.add_argument("--waves", metavar="WAVES", help="waves from now on, such as 10%%,100%%@24h")
+    how.add_argument("--pause", action="store_true", help="no more nodes than now")
+    how.add_argument("--resume", action="store_true", help="after a pause, go on as before")
+    how.add_argument("--all", action="store_true", help="all nodes now")
 
     made = verbs.signing("recall", _recall, "take a release back: no node of the channel takes it any more")
     made.add_argument("--channel", required=True, metavar="NAME")
     made.add_argument("--version", required=True, metavar="VERSION")
     made.add_argument("--reason", required=True, metavar="TEXT", help="for the people who read it on the nodes")
+    made.add_argument(
+        "--replacement", metavar="VERSION", help="an older release that nodes go back to, if their operator allows that"
+    )
 
 
 def _add(options: argparse.Namespace) -> None:
@@ -99,19 +117,42 @@ def _progress() -> Callable[[str, int, int], None]:
 
 def _promote(options: argparse.Namespace) -> None:
     keys = key_folder(options)
-    if not 0 <= options.rollout_hours <= 366 * 24:
-        raise UpdatedError(
-            "bad-request", f"--rollout-hours {options.rollout_hours:g}", "is not between 0 and a year", "Name fewer."
-        )
+    curve = _curve(options.rollout_hours or None, options.waves)
     minimum = Version(options.minimum) if options.minimum is not None else None
-    shipping = Shipping(options.rollout_hours, options.barrier, minimum)
+    shipping = Shipping(curve, options.barrier, minimum)
     with locked(options.repository):
         promote(Repository(options.repository), keys, options.channel, options.version, shipping, now=time.time())
     print(f"Channel {options.channel} ships release {options.version}.")
 
 
+def _curve(hours: float | None, text: str | None) -> Curve | None:
+    if text is not None:
+        return waves.waves(text)
+    return waves.ramp(hours) if hours is not None else None
+
+
+def _rollout(options: argparse.Namespace) -> None:
+    keys = key_folder(options)
+    curve = _curve(options.hours, options.waves)
+
+    def change(rollout: Rollout, now: int) -> Rollout | None:
+        if curve is not None:
+            return waves.continued(rollout, curve, now)
+        if options.all:
+            return None
+        return waves.paused(rollout, now) if options.pause else waves.resumed(rollout, now)
+
+    now = time.time()
+    with locked(options.repository):
+        rollout = roll_out(Repository(options.repository), keys, options.channel, options.version, change, now=now)
+    print(f"Channel {options.channel} ships release {options.version} to {waves.described(rollout, int(now))}.")
+
+
 def _recall(options: argparse.Namespace) -> None:
     keys = key_folder(options)
     with locked(options.repository):
-        recall(Repository(options.repository), keys, options.channel, options.version, options.reason, now=time.time())
+        recall(
+            Repository(options.repository), keys, options.channel, options.version, options.reason, now=time.time(),
+            replacement=options.replacement,
+        )  # fmt: skip
     print(f"Release {options.version} is recalled from channel {options.channel}.")

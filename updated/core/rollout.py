@@ -1,0 +1,107 @@
+"""The rollout of a release in a channel: which share of the nodes may take it at which time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+from updated.core.document import Misfit, Object, format_time
+
+Curve: TypeAlias = tuple[tuple[int, float], ...]
+"""Points: seconds after the start, and the share of the nodes, 0 to 1. Neither ever falls from a point to the next."""
+MAX_SECONDS = 3660 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """When nodes may take a release: none before the first point of `curve`, and no more than the last one says.
+
+    Between two points the share grows evenly; two points of the same time are a step. From `paused` on it stays as it
+    is. `start` and `paused` are in seconds since the epoch. A node's place is its seed, a number in [0, 1) that it drew
+    once by itself; it may take the release while the share is greater. Shares count as the decimals that they are
+    written as, and are compared exactly: a node that may take a release is never told otherwise by rounding.
+    """
+
+    start: int
+    curve: Curve
+    paused: int | None = None
+
+    def share(self, now: int) -> Fraction:
+        """The share of the nodes that may take the release at `now` (seconds since the epoch)."""
+        seconds = (now if self.paused is None else min(now, self.paused)) - self.start
+        begun = [point for point in self.curve if point[0] <= seconds]
+        if not begun:
+            return Fraction(0)
+        then, share = begun[-1][0], decimal(begun[-1][1])
+        if len(begun) == len(self.curve):
+            return share
+        later, more = self.curve[len(begun)]
+        return share + (decimal(more) - share) * Fraction(seconds - then, later - then)
+
+    def eligible_at(self, seed: float) -> int | None:
+        """The first second since the epoch at which a node with `seed` may take it; None: not by this curve."""
+        place = Fraction(seed)
+        position = next((n for n, (_, share) in enumerate(self.curve) if decimal(share) > place), None)
+        if position is None:
+            return None
+        seconds, share = self.curve[position]
+        if position and self.curve[position - 1][0] < seconds:
+            then, less = self.curve[position - 1]
+            way = (place - decimal(less)) / (decimal(share) - decimal(less))
+            seconds = then + math.floor(way * (seconds - then)) + 1
+        at = self.start + seconds
+        return at if self.paused is None or at <= self.paused else None
+
+    def next_point(self, now: int) -> tuple[int, float] | None:
+        """The next point of the curve with a greater share than at `now`, as seconds since the epoch and share."""
+        if self.paused is not None and now >= self.paused:
+            return None
+        present = self.share(now)
+        ahead = ((self.start + seconds, share) for seconds, share in self.curve if decimal(share) > present)
+        return next((point for point in ahead if self.paused is None or point[0] <= self.paused), None)
+
+    @classmethod
+    def read(cls, document: Object) -> Rollout:
+        """The rollout in `document`. Raises `Misfit`."""
+        rollout = cls(
+            document.time("start"), tuple(_point(point) for point in document.objects("curve")),
+            document.time("paused") if document.has("paused") else None,
+        )
+        if not rollout.curve:
+            raise Misfit(f"{document.name('curve')} is empty")
+        for (then, less), (later, more) in itertools.pairwise(rollout.curve):
+            if later < then or more < less:
+                raise Misfit(f"{document.name('curve')} goes back in time or share")
+        if rollout.paused is not None and rollout.paused < rollout.start:
+            raise Misfit(f"{document.name('paused')} is before the start")
+        document.done()
+        return rollout
+
+    def document(self) -> dict[str, Any]:
+        """The rollout as a JSON document; `read` reads it back."""
+        document: dict[str, Any] = {
+            "start": format_time(self.start),
+            "curve": [{"seconds": seconds, "share": share} for seconds, share in self.curve],
+        }
+        if self.paused is not None:
+            document["paused"] = format_time(self.paused)
+        return document
+
+
+def _point(document: Object) -> tuple[int, float]:
+    point = document.number("seconds", most=MAX_SECONDS), document.real("share", least=0, most=1)
+    document.done()
+    return point
+
+
+def decimal(share: float) -> Fraction:
+    """A share as it is written: 0.1 is a tenth, which no float is."""
+    return Fraction(str(share))
+
+
+def percent(share: Fraction) -> str:
+    """A share for people, rounded down: all of the nodes are 100 %, and nothing less is."""
+    return f"{math.floor(share * 1000) / 10:g} %"
