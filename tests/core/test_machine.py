@@ -74,6 +74,13 @@ def test_a_rejection_outlives_the_loss_of_the_state() -> None:
     assert [denial.version for denial in decision.state.denied] == ["1.1"]
 
 
+def test_without_state_the_verdict_says_which_release_failed() -> None:
+    """A start that found no state can only guess what the passive slot held."""
+    seen = facts(verdict=rejection("b"))
+    decision = started(node(seen, versions={"a": "1.0", "b": "0.9"}), seen)
+    assert [denial.version for denial in decision.state.denied] == ["1.1"]
+
+
 def test_a_release_is_denied_as_the_channel_names_it_whatever_its_os_release_says() -> None:
     seen = facts(boot="boot-2", a=GOOD, b=BAD, verdict=rejection("b", version="odd"))
     decision = started(staged(), seen)

@@ -77,7 +77,9 @@ def _left(state: State, slot: str, version: str) -> Target:
     """The release in a slot that failed, as well as it is known; `version` is what others call it."""
     if state.target is not None and state.target.slot == slot:
         return state.target
-    return Target(state.versions.get(slot, version), state.manifests.get(slot, ""), slot)
+    # A version without a manifest is a guess of a start that found no state; a verdict names what was judged.
+    known = slot in state.manifests or version == "unknown"
+    return Target(state.versions.get(slot, version) if known else version, state.manifests.get(slot, ""), slot)
 
 
 def _in_the_new_slot(state: State, event: Event, target: Target) -> Decision:
