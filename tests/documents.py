@@ -91,7 +91,7 @@ def errors() -> str:
 
 def methods() -> str:
     """The methods of the D-Bus interface."""
-    arguments = {"": "", "s": "string", "t": "unsigned 64-bit number"}
+    arguments = {"": "", "s": "string", "t": "unsigned 64-bit number", "h": "open file"}
     return table(
         ("method", "argument", "polkit action"),
         [

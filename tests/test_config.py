@@ -49,11 +49,10 @@ def test_every_default_is_one_that_its_own_rule_accepts() -> None:
             assert key.required or key.accepts(key.default), name
 
 
-@pytest.mark.parametrize("missing", ["url", "compatible"])
-def test_what_is_required_is_asked_for(tmp_path: Path, missing: str) -> None:
-    lines = [line for line in LEAST.splitlines() if not line.startswith(missing)]
+def test_what_is_required_is_asked_for(tmp_path: Path) -> None:
+    lines = [line for line in LEAST.splitlines() if not line.startswith("compatible")]
     write(tmp_path, "etc/updated/updated.toml", "\n".join(lines))
-    with pytest.raises(ConfigError, match=rf"\.{missing}: it is not set\. Set it to "):
+    with pytest.raises(ConfigError, match=r"\.compatible: it is not set\. Set it to "):
         read_settings(str(tmp_path))
 
 
@@ -140,11 +139,61 @@ def test_what_does_not_fit_is_an_error_with_its_line(tmp_path: Path, line: str, 
     assert error.mend
 
 
-@pytest.mark.parametrize("url", ["example.org", "http://", "http:///x", "file://host/x", "http://a b/", "//x", ""])
+@pytest.mark.parametrize("url", ["example.org", "http://", "http:///x", "file://host/x", "http://a b/", "//x"])
 def test_what_is_no_address_of_a_repository_is_refused(tmp_path: Path, url: str) -> None:
     write(tmp_path, "etc/updated/updated.toml", LEAST.replace("https://updates.example.org/", url))
     with pytest.raises(ConfigError, match=r"repository\.url: .* is not accepted"):
         read_settings(str(tmp_path))
+
+
+def with_repository(root: Path, lines: str) -> Settings:
+    write(root, "etc/updated/updated.toml", f'[repository]\n{lines}\n[identity]\ncompatible = "box"\n')
+    return read_settings(str(root))
+
+
+@pytest.mark.parametrize("lines", ["", 'url = ""', 'path = ""'])
+def test_a_node_may_have_no_repository(tmp_path: Path, lines: str) -> None:
+    found = with_repository(tmp_path, lines)
+    assert (found.url, found.path, found.policy.repository) == ("", "", False)
+
+
+def test_a_path_is_a_repository_below_the_root(tmp_path: Path) -> None:
+    found = with_repository(tmp_path, 'path = "/media/updates"\nexpired_grace_days = 30')
+    assert (found.path, found.policy.repository) == (f"{tmp_path}/media/updates", True)
+    assert found.grace == 30 * 86400
+
+
+def test_a_higher_file_takes_a_url_back_for_a_path(tmp_path: Path) -> None:
+    write(tmp_path, "etc/updated/updated.toml.d/10.toml", '[repository]\nurl = ""\npath = "/media/updates"\n')
+    assert (read(tmp_path).url, read(tmp_path).path) == ("", f"{tmp_path}/media/updates")
+
+
+def test_people_are_warned_a_week_before_metadata_expires_or_as_told(tmp_path: Path) -> None:
+    assert (read(tmp_path).policy.warn_early, read(tmp_path).grace) == (7 * 86400, 0)
+    assert with_repository(tmp_path, "expiry_warning_days = 0").policy.warn_early == 0
+
+
+URL = 'url = "http://h/"\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (URL + 'path = "/media"', 'repository.path: url is set as well. Keep one of the two; url = "" takes back'),
+        ('path = "media"', "repository.path: 'media' is not accepted"),
+        ('path = "/media"\nmirrors = ["http://m/"]', "repository.mirrors: url is not set"),
+        (URL + "expired_grace_days = 1", "repository.expired_grace_days: url is set, and what comes from there must"),
+        ("expired_grace_days = -1", "repository.expired_grace_days: -1 is not accepted"),
+        ("expired_grace_days = 3651", "repository.expired_grace_days: 3651 is not accepted"),
+        ("expired_grace_days = 0.5", "repository.expired_grace_days: 0.5 is not accepted"),
+        ("expiry_warning_days = 366", "repository.expiry_warning_days: 366 is not accepted"),
+    ],
+)
+def test_what_does_not_fit_together_is_an_error_with_its_line(tmp_path: Path, lines: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_repository(tmp_path, lines)
+    assert words in str(caught.value)
+    assert caught.value.line == 1 + len(lines.splitlines())
 
 
 @pytest.mark.parametrize("places", ["'http://h/'", "['ftp://x/']", "['http://h/', 1]", "['']", "[[]]"])

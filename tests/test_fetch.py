@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from updated.task import Connection, Task
 
 SIZES = {"kernel": 300_000, "rootfs": 2_000_000}
 SLOT_SIZE = 3 * 1024 * 1024
+DAY = 86400
 OLD = {name: noise(number, size) for number, (name, size) in enumerate(SIZES.items())}
 # A kernel that is new as a whole, and a root file system of which a part is.
 NEW = {"kernel": noise(7, 310_000), "rootfs": OLD["rootfs"][:1_500_000] + noise(8, 500_000)}
@@ -107,6 +109,23 @@ def test_one_damaged_component_is_not_sealed(desk: Desk, slots: Slots, tmp_path:
     with pytest.raises(UpdatedError) as caught:
         seal(desk.task(tmp_path, passive, running, "seal"))
     assert (caught.value.code, caught.value.what) == ("slot-differs", "component kernel in slot b")
+
+
+def test_the_seal_asks_for_the_grace_itself(desk: Desk, slots: Slots, tmp_path: Path) -> None:
+    passive, running = slots
+    later = time.time() + 4 * DAY  # a timestamp lasts three
+
+    def task(store: str, grace: int) -> Task:
+        return replace(desk.task(tmp_path, passive, running, store), system_time=later, grace=grace)
+
+    with pytest.raises(UpdatedError) as caught:
+        fetch(task("refused", 0))
+    assert caught.value.code == "metadata-expired"
+    fetch(task("fetch", 2 * DAY))
+    with pytest.raises(UpdatedError) as caught:
+        seal(task("strict", 0))
+    assert caught.value.code == "metadata-expired"
+    assert set(seal(task("seal", 2 * DAY))["expired"]) == {"timestamp"}
 
 
 def test_what_is_there_of_all_components_is_not_fetched_again(desk: Desk, slots: Slots, tmp_path: Path) -> None:

@@ -27,11 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--root", default="/", metavar="DIR", help="take all paths below DIR")
     parser.add_argument("--once", action="store_true", help="check, fetch, seal and arm once, then exit; no reboot")
+    parser.add_argument("--import", metavar="PATH", dest="bundle", help="with --once: from this bundle or directory")
     options = parser.parse_args(arguments)
+    if options.bundle is not None and not options.once:
+        parser.error("--import needs --once; with a daemon it is 'updatectl import'")
 
     from updated import daemon
 
-    return daemon.main(options.root, once=options.once)
+    return daemon.main(options.root, once=options.once, bundle=options.bundle)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ log = logging.getLogger("updated")
 def make_task(
     settings: Settings, state: State, disk: Disk, system_time: float, store: str, *, any_wave: bool = False,
     target: Target | None = None, regions: Mapping[str, Region] | None = None,
-    seeds: Mapping[str, Region] | None = None, connected: bool = True,
+    seeds: Mapping[str, Region] | None = None, imported: int | None = None, connected: bool = True,
 ) -> Task:
     """The work of a child that keeps its own things in the folder `store`. Raises `UpdatedError`."""
     connection = Connection(
         settings.url, settings.ca_bundle, settings.client_certificate, settings.proxy, settings.lowest_rate,
-        settings.mirrors, settings.connections, settings.bandwidth_limit,
+        settings.mirrors, settings.connections, settings.bandwidth_limit, settings.path,
     )
     return Task(
         store=os.path.join(store, "store"),
@@ -50,6 +50,8 @@ def make_task(
         target=target,
         regions=regions or {},
         seeds=seeds or {},
+        grace=settings.grace,
+        imported=imported,
     )
 
 

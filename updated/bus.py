@@ -41,6 +41,8 @@ SIGNAL_SECONDS = 0.5
 # CheckAuthorization waits for the person who types a password (polkit's own limit is shorter).
 POLKIT_SECONDS = 180.0
 ALLOW_INTERACTION = 1
+# How many calls with open files may wait for polkit: anybody may call, and open files are few.
+MOST_OPEN_CALLS = 16
 
 Request = Callable[..., UpdatedError | None]
 
@@ -57,6 +59,9 @@ class _Interface(ServiceInterface):
 
     @method()
     def Install(self): ...
+
+    @method()
+    def Import(self, bundle: "h"): ...
 
     @method()
     def Reboot(self): ...
@@ -119,7 +124,7 @@ class _Interface(ServiceInterface):
 
     @dbus_property(access=PropertyAccess.READ)
     def NextCheck(self) -> "t":
-        return parse_time(self.document["next_check"])
+        return parse_time(self.document["next_check"]) if self.document["next_check"] else 0
 
     @dbus_property(access=PropertyAccess.READ)
     def Status(self) -> "s":
@@ -156,10 +161,15 @@ def _allow(version: str) -> tuple[type[Event], dict[str, Any]]:
     return events.AllowRequested, {"version": version}
 
 
+def _import(descriptor: int) -> tuple[type[Event], dict[str, Any]]:
+    return events.ImportRequested, {"descriptor": descriptor}
+
+
 # Per method: its signature, its polkit action, and the event that it becomes.
 METHODS: Mapping[str, tuple[str, str, Callable[..., tuple[type[Event], dict[str, Any]]]]] = {
     "Check": ("", "check", _no_arguments(events.CheckRequested)),
     "Install": ("", "install", _no_arguments(events.InstallRequested)),
+    "Import": ("h", "import", _import),
     "Reboot": ("", "reboot", _no_arguments(events.RebootRequested)),
     "Rollback": ("", "rollback", _no_arguments(events.RollbackRequested)),
     "SetChannel": ("s", "set-channel", _channel),
@@ -178,12 +188,13 @@ class Bus:
         self._bus: MessageBus | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_progress = 0.0
+        self._open_calls: set[Message] = set()
 
     async def connect(self, document: Mapping[str, Any]) -> None:
         """Connects and takes the name. Raises `UpdatedError` ("not-authorized", "unreachable", "already-running")."""
         self._interface.document = document
         try:
-            bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+            bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
         except (OSError, EOFError, DBusError, AuthError) as error:
             raise UpdatedError("unreachable", "the system bus", str(error), "Start dbus; it is tried again.") from None
         bus.add_message_handler(self._on_message)
@@ -238,13 +249,25 @@ class Bus:
 
     def _on_message(self, message: Message) -> bool:
         if message.message_type is not MessageType.METHOD_CALL or message.interface != NAME:
+            _close(message)
             return False
+        if message.unix_fds and len(self._open_calls) >= MOST_OPEN_CALLS:
+            _close(message)
+        elif message.unix_fds:
+            self._open_calls.add(message)
         task = asyncio.get_running_loop().create_task(self._answer(message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
 
     async def _answer(self, message: Message) -> None:
+        try:
+            await self._reply(message)
+        finally:
+            self._open_calls.discard(message)
+            _close(message)
+
+    async def _reply(self, message: Message) -> None:
         bus = self._bus
         if bus is None:
             return
@@ -267,7 +290,8 @@ class Bus:
                 "bad-request", f"the call of {message.member}", f"has the signature {message.signature!r}",
                 f"Its signature is {signature!r}.",
             )
-        kind, fields = event(*message.body)
+        body = message.body if signature != "h" else [_descriptor(message)]
+        kind, fields = event(*body)
         by = await self._authorized(bus, message, action)
         refusal = self._request(kind, by=by, **fields)
         if refusal is not None:
@@ -294,6 +318,23 @@ class Bus:
         if not reply.body[0][0]:
             raise _denied(action, "polkit says no")
         return _user_name(user)
+
+
+def _close(message: Message) -> None:
+    """Closes what came with `message`; dbus-next leaves that to whoever takes messages."""
+    while message.unix_fds:
+        os.close(message.unix_fds.pop())
+
+
+def _descriptor(message: Message) -> int:
+    """The open file that the one argument of `message` means: a number of one that came with it."""
+    if message.body[0] >= len(message.unix_fds):
+        raise UpdatedError(
+            "bad-request", f"the call of {message.member}", "came without the open file, or too many wait already",
+            "Send it again, with the file.",
+        )
+    descriptor: int = message.unix_fds[message.body[0]]
+    return descriptor
 
 
 async def _call(

@@ -67,7 +67,7 @@ class Children:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "updated", *arguments,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=MAX_LINE, umask=0o022,
-                pass_fds=[region.fd for regions in (task.regions, task.seeds) for region in regions.values()],
+                pass_fds=task.descriptors(),
                 start_new_session=True, **identity,
             )
         except OSError as error:

@@ -73,7 +73,8 @@ def _listen(value: Any) -> bool:
 
 KEYS: Mapping[str, Mapping[str, Key]] = {
     "repository": {
-        "url": Key(None, _url, "an http(s) URL, or file:/// and a directory", required=True),
+        "url": Key("", lambda value: value == "" or _url(value), "an http(s) URL, or file:/// and a directory"),
+        "path": Key("", _path, "the absolute path of a directory or a bundle, or nothing"),
         "mirrors": Key([], _urls, "a list of such URLs"),
         "root_of_trust": Key("/usr/share/updated/root.json", _path, "an absolute path"),
         "channel": Key("stable", lambda value: isinstance(value, str) and is_name(value), "the name of a channel"),
@@ -81,6 +82,8 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
         "client_certificate": Key("", _path, "an absolute path of a PEM file with certificate and key, or nothing"),
         "proxy": Key("", lambda value: value == "" or _url(value), "the URL of a proxy, or nothing"),
         "lowest_rate": Key(1024, _whole(0, 2**40), "bytes per second, below which a server counts as stalled"),
+        "expired_grace_days": Key(0, _whole(0, 3650), "a whole number of days, 0 to 3650"),
+        "expiry_warning_days": Key(7, _whole(0, 365), "a whole number of days, 0 to 365"),
     },
     "identity": {
         "compatible": Key(None, lambda value: _text(value) and value != "", "the kind of machine", required=True),
@@ -111,17 +114,22 @@ ELSEWHERE = ("boot", "disk")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The merged configuration. Paths are as the kernel sees them: below `root` already."""
+    """The merged configuration. Paths are as the kernel sees them: below `root` already.
+
+    `url` and `path` are never both set. `grace`: for how many seconds expired metadata is still accepted.
+    """
 
     root: str
     boot: BootSettings
     url: str
+    path: str
     mirrors: tuple[str, ...]
     root_of_trust: str
     ca_bundle: str
     client_certificate: str
     proxy: str
     lowest_rate: int
+    grace: int
     compatible: str
     policy: Policy
     reboot_command: tuple[str, ...]
@@ -144,6 +152,7 @@ def read_settings(root: str = "/") -> Settings:
     """The settings of the node below `root`. Raises `ConfigError`, which names file, line, key, cause and mend."""
     layered = load(root)
     values = _checked(layered, root)
+    _check_repository(layered, values["repository"])
     boot = boot_settings(layered, root)
     repository = values["repository"]
     updates = values["updates"]
@@ -154,12 +163,14 @@ def read_settings(root: str = "/") -> Settings:
         root=root,
         boot=boot,
         url=_url_below(root, repository["url"]),
+        path=repository["path"] and below(root, repository["path"]),
         mirrors=tuple(_url_below(root, url) for url in repository["mirrors"]),
         root_of_trust=below(root, repository["root_of_trust"]),
         ca_bundle=repository["ca_bundle"] and below(root, repository["ca_bundle"]),
         client_certificate=repository["client_certificate"] and below(root, repository["client_certificate"]),
         proxy=repository["proxy"],
         lowest_rate=repository["lowest_rate"],
+        grace=repository["expired_grace_days"] * 86400,
         compatible=values["identity"]["compatible"],
         policy=Policy(
             enabled=updates["enabled"] and not switched_off,
@@ -169,6 +180,8 @@ def read_settings(root: str = "/") -> Settings:
             tries=boot.tries,
             channel=repository["channel"],
             allow_downgrade=updates["allow_downgrade"],
+            repository=bool(repository["url"] or repository["path"]),
+            warn_early=repository["expiry_warning_days"] * 86400,
         ),
         reboot_command=tuple(updates["reboot_command"]),
         fetch_user=values["fetch"]["user"],
@@ -210,6 +223,20 @@ def _checked_table(layered: Layered, name: str, keys: Mapping[str, Key]) -> dict
         else:
             values[key] = given[key]
     return values
+
+
+def _check_repository(layered: Layered, values: Mapping[str, Any]) -> None:
+    if values["url"] and values["path"]:
+        raise layered.error(
+            "repository.path", "url is set as well", 'Keep one of the two; url = "" takes back what a lower file says.'
+        )
+    if values["mirrors"] and not values["url"]:
+        raise layered.error("repository.mirrors", "url is not set, and these are further places of it", "Set url.")
+    if values["expired_grace_days"] and values["url"]:
+        raise layered.error(
+            "repository.expired_grace_days", "url is set, and what comes from there must be fresh",
+            "Leave it out; it is for path, and for nodes that live by 'updatectl import' alone.",
+        )
 
 
 def _url_below(root: str, url: str) -> str:

@@ -22,6 +22,7 @@ from updated.core.document import dump
 from updated.core.errors import UpdatedError
 from updated.core.state import Phase
 from updated.core.status import fault_document, summary
+from updated.directory import open_place
 from updated.engine import TICK_SECONDS, Engine
 from updated.notify import notify, set_up_log, watchdog_seconds
 from updated.record import storage_error
@@ -55,13 +56,13 @@ def only_one(root: str) -> Iterator[None]:
         yield
 
 
-def main(root: str, *, once: bool) -> int:
-    """Runs the daemon, or one cycle. The exit status is one of those above."""
+def main(root: str, *, once: bool, bundle: str | None = None) -> int:
+    """Runs the daemon, or one cycle, which imports `bundle` if there is one. The exit status is one of those above."""
     try:
         settings = read_settings(root)
         set_up_log(settings.log_level)
         with only_one(root):
-            return asyncio.run(_once(settings) if once else _serve(settings))
+            return asyncio.run(_once(settings, bundle) if once else _serve(settings))
     except ConfigError as error:
         place = error.file if error.line is None else f"{error.file}:{error.line}"
         what = place if error.key is None else f"{place}: {error.key}"
@@ -90,21 +91,34 @@ def _leave_word(root: str, fault: UpdatedError) -> None:
         durable.write_file(os.path.join(folder, "status.json"), dump(document), mode=0o644)
 
 
-async def _once(settings: Settings) -> int:
+async def _once(settings: Settings, bundle: str | None) -> int:
     by_hand = dataclasses.replace(settings.policy, reboot_automatically=False)
-    return await one_cycle(Engine(dataclasses.replace(settings, policy=by_hand)))
+    engine = Engine(dataclasses.replace(settings, policy=by_hand))
+    if bundle is None:
+        return await one_cycle(engine)
+    descriptor = open_place(bundle)
+    try:
+        return await one_cycle(engine, descriptor)
+    finally:
+        os.close(descriptor)
 
 
-async def one_cycle(engine: Engine) -> int:
-    """Check, fetch, seal, arm; no bus. Ends when the node is at rest, with the exit status."""
+async def one_cycle(engine: Engine, descriptor: int | None = None) -> int:
+    """Check, fetch, seal, arm; no bus. Ends when the node is at rest, with the exit status.
+
+    With `descriptor`, an open bundle or directory, the release comes from there.
+    """
     work = asyncio.create_task(engine.run())
     try:
         engine.start()
         await _rest(engine, work)
-        if engine.state.phase is not Phase.TRIAL:
+        refusal = None
+        if descriptor is not None:
+            refusal = engine.request(events.ImportRequested, by="updated --once", descriptor=descriptor)
+        elif engine.state.phase is not Phase.TRIAL:
             refusal = engine.request(events.CheckRequested, by="updated --once")
-            if refusal is not None:
-                raise refusal
+        if refusal is not None:
+            raise refusal
         await _rest(engine, work)
     finally:
         work.cancel()
@@ -189,6 +203,8 @@ def _tick_seconds(engine: Engine) -> float:
         most = min(most, manager)
     if engine.state.phase not in AT_REST:
         return min(most, TICK_SECONDS)
+    if not engine.settings.policy.repository:
+        return min(most, REST_SECONDS)
     return min(most, REST_SECONDS, max(engine.state.next_check - engine.now(), TICK_SECONDS))
 
 

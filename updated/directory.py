@@ -10,6 +10,8 @@ from updated.core.errors import UpdatedError
 from updated.record import storage_error
 
 PIECE = 256 * 1024
+# Without O_NONBLOCK, the open of a pipe would wait for a writer.
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _MEND_COPY = "Copy the repository there again."
 
 
@@ -17,10 +19,12 @@ class DirectorySource:
     """Implements `updated.ports.Source` over the files below `directory`.
 
     The directory may belong to somebody less trusted: what is not a regular file is refused, and never waited for.
+    With `fd`, an open directory, `directory` is only its name in messages.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, fd: int | None = None) -> None:
         self._directory = directory
+        self._fd = fd
 
     def read(self, name: str, most: int) -> bytes:
         """See `Source.read`."""
@@ -58,10 +62,11 @@ class DirectorySource:
     def _open(self, name: str) -> tuple[str, int]:
         path = os.path.join(self._directory, checked_name(name))
         try:
-            # Without O_NONBLOCK, the open of a pipe would wait for a writer.
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            fd = os.open(path if self._fd is None else name, _OPEN_FLAGS, dir_fd=self._fd)
         except (FileNotFoundError, NotADirectoryError):
             raise UpdatedError("not-found", path, "is not there", _MEND_COPY) from None
+        except PermissionError:
+            raise _not_readable(path) from None
         except OSError as error:
             raise storage_error(path, error) from None
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -81,6 +86,37 @@ def checked_name(name: str) -> str:
             "The publisher must rename it.",
         )
     return name
+
+
+def open_place(path: str) -> int:
+    """The open directory or regular file `path`, which is not waited for.
+
+    Raises `UpdatedError`: "not-found", "bad-repository", "disk-error".
+    """
+    try:
+        fd = os.open(path, _OPEN_FLAGS)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UpdatedError(
+            "not-found", path, "is not there", "Mount the medium, or copy a repository or a bundle there."
+        ) from None
+    except PermissionError:
+        raise _not_readable(path) from None
+    except OSError as error:
+        raise storage_error(path, error) from None
+    if not stat.S_ISREG(mode := os.fstat(fd).st_mode) and not stat.S_ISDIR(mode):
+        os.close(fd)
+        raise UpdatedError(
+            "bad-repository", path, "is neither a directory nor a regular file", "Name a repository or a bundle."
+        )
+    return fd
+
+
+def _not_readable(path: str) -> UpdatedError:
+    return UpdatedError(
+        "bad-repository", path, "may not be read by the user that looks into it",
+        "Let all users read it (chmod -R a+rX, or umask=0022 where it is mounted); or, as root, give a bundle to "
+        "'updatectl import': that needs no other rights.",
+    )
 
 
 def too_long(what: str, most: int) -> UpdatedError:

@@ -24,12 +24,13 @@ from updated.assignment import downloader, make_task, running_slot
 from updated.children import Children, Message
 from updated.config import Settings
 from updated.core import effects, events
-from updated.core.answer import check_answer, install_answer, peak_memory, plan_answer, progress_answer
+from updated.core.answer import check_answer, install_answer, peak_memory, plan_answer, progress_answer, seal_answer
 from updated.core.decision import Decision
 from updated.core.document import dump
 from updated.core.effects import Effect
 from updated.core.errors import UpdatedError
 from updated.core.events import Event
+from updated.core.expiry import accepted, grace_text, notices
 from updated.core.machine import decide, first_state
 from updated.core.state import BootFacts, Phase, State, Target, format_state, parse_state
 from updated.core.status import Progress, Report, status_document, summary
@@ -84,11 +85,13 @@ class Engine:
         self._generation = 0
         self._progress: Progress | None = None
         self._rate_from: tuple[float, int] = (0.0, 0)
-        self._report: dict[str, Any] = {"notes": (), "expiries": {}, "last_install": {}, "plan": ""}
+        self._report: dict[str, Any] = {"notes": (), "last_install": {}, "plan": ""}
         self._storage: UpdatedError | None = None
         self._unsaved: Event | None = None
         self._written: tuple[float, bytes] = (0.0, b"")
         self._said = ""
+        self._told_expiries: set[tuple[str, bool]] = set()
+        self._imported: int | None = None
         self.state = self._first_state()
 
     # ------------------------------------------------------------------------------------------------------ events
@@ -98,9 +101,21 @@ class Engine:
         record.write(self.settings.state("state"), format_state(self.state))
         self.submit(events.Started(self.now(), self._chance(), self._facts()))
 
-    def request(self, kind: type[Event], **fields: Any) -> UpdatedError | None:
-        """A person's word; the refusal, if there is one."""
-        return self.submit(kind(self.now(), self._chance(), **fields)).refusal
+    def request(self, kind: type[Event], *, descriptor: int | None = None, **fields: Any) -> UpdatedError | None:
+        """A person's word; the refusal, if there is one.
+
+        `descriptor`: what is to be imported. It stays the caller's; a copy is kept until the import is over.
+        """
+        refusal = self.submit(kind(self.now(), self._chance(), **fields)).refusal
+        if refusal is None and descriptor is not None:
+            self._let_go()
+            self._imported = os.dup(descriptor)
+        return refusal
+
+    def _let_go(self) -> None:
+        if self._imported is not None:
+            os.close(self._imported)
+        self._imported = None
 
     def tick(self) -> None:
         """Time passed: reads the boot reference again, and lets the machine act."""
@@ -133,6 +148,8 @@ class Engine:
                 self._publish(before)
                 return Decision(before, refusal=error)
             self.state, self._storage = decision.state, None
+            if not self.state.importing:
+                self._let_go()
             self._log_summary()
             if decision.state.phase not in (Phase.FETCHING, Phase.SEALING):
                 self._progress, self._report["plan"] = None, ""
@@ -144,6 +161,7 @@ class Engine:
             self._children.kill()
         if decision.effects:
             self._effects.put_nowait((self._generation, decision.effects))
+        self._log_expiries()
         self._publish(before)
         return decision
 
@@ -153,6 +171,13 @@ class Engine:
             return
         self._said = text
         log.info("%s", text)
+
+    def _log_expiries(self) -> None:
+        close = notices(self.state.expiries, self.now(), self.settings.policy.warn_early)
+        for notice in close:
+            if (notice.role, notice.expired) not in self._told_expiries:
+                log.warning("%s", notice.text)
+        self._told_expiries = {(notice.role, notice.expired) for notice in close}
 
     def reload(self, settings: Settings) -> None:
         """Takes new settings over, at any state. Raises `UpdatedError` ("bad-config") for what needs a restart."""
@@ -186,6 +211,7 @@ class Engine:
                 self._effects.task_done()
         finally:
             self._children.kill()
+            self._let_go()
 
     async def _do(self, effect: Effect, generation: int) -> bool:
         """Whether the effects that follow may run."""
@@ -258,13 +284,18 @@ class Engine:
         staged = self.state.target
         store = self.settings.state("fetch")
         task = make_task(
-            self.settings, self.state, self._disk, self._clock(), store, any_wave=any_wave, target=staged
-        )
+            self.settings, self.state, self._disk, self._clock(), store, any_wave=any_wave, target=staged,
+            imported=self._imported,
+        )  # fmt: skip
         result = await self._children.run(["fetch", "check"], task, self._on_progress, downloader(self.settings))
         allow_downgrade = self.settings.policy.allow_downgrade
         answer = check_answer(result, running=self.state.facts.version, allow_downgrade=allow_downgrade)
-        self._report["expiries"], self._report["notes"] = answer.expiries, answer.notes
-        return events.CheckDone(self.now(), self._chance(), answer.offer, answer.reasons, answer.withdrawn)
+        self._report["notes"] = answer.notes
+        if late := accepted(answer.expiries):
+            log.warning("%s", grace_text(late))
+        return events.CheckDone(
+            self.now(), self._chance(), answer.offer, answer.reasons, answer.withdrawn, answer.expiries
+        )
 
     async def _fetch(self, target: Target) -> Event:
         begun = time.monotonic()
@@ -272,7 +303,7 @@ class Engine:
             store = self.settings.state("fetch")
             task = make_task(
                 self.settings, self.state, self._disk, self._clock(), store, target=target, regions=regions,
-                seeds=running,
+                seeds=running, imported=self._imported,
             )  # fmt: skip
             result = await self._children.run(["fetch", "install"], task, self._on_progress, downloader(self.settings))
         self._report["last_install"] = {
@@ -292,7 +323,7 @@ class Engine:
         installed = self._report["last_install"]
         if installed.get("version") == target.version:  # a release that was staged before this start has no figures
             self._report["last_install"] = {**installed, "seal_peak_memory_bytes": peak_memory(result)}
-        return events.SealDone(self.now(), self._chance())
+        return events.SealDone(self.now(), self._chance(), seal_answer(result))
 
     def _on_progress(self, message: Message) -> None:
         if message["type"] == "plan":
@@ -335,8 +366,8 @@ class Engine:
     def document(self) -> dict[str, Any]:
         """The status document."""
         report = Report(
-            progress=self._progress, expiries=self._report["expiries"], last_install=self._report["last_install"],
-            plan=self._report["plan"], notes=self._report["notes"], health=read_health(self.settings), pid=os.getpid(),
+            progress=self._progress, last_install=self._report["last_install"], plan=self._report["plan"],
+            notes=self._report["notes"], health=read_health(self.settings), pid=os.getpid(),
             pid_start=process_start(os.getpid()),
         )
         state = self.state if self.fault is None else self.state.with_changes(error=self.fault)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from updated.bundle import open_source_at, open_source_in
 from updated.core.errors import UpdatedError
 from updated.core.release import MAX_MANIFEST_LENGTH, Component, Release, release_target
 from updated.http import HttpSettings
@@ -30,7 +31,8 @@ from updated.verified import check_target, choose_release, read_release, withdra
 
 def check(task: Task) -> Mapping[str, Any]:
     """Refreshes the metadata, and says what the channel has for this node."""
-    trust, _ = _begin(task, root_once_a_day=True)
+    # What was handed over need not be looked into again soon: the newest root in it counts now.
+    trust, _ = _begin(task, root_once_a_day=task.imported is None)
     choice = choose_release(trust, task)
     offer = None
     if choice.entry is not None:
@@ -44,6 +46,8 @@ def check(task: Task) -> Mapping[str, Any]:
         "withdrawn": gone,
         "reasons": [dataclasses.asdict(reason) for reason in choice.reasons],
         "expiries": trust.expiries(),
+        "lifetimes": trust.lifetimes(),
+        "expired": trust.expired(),
         "notes": list(trust.notes),
     }
 
@@ -98,10 +102,23 @@ def _read(indexes: Indexes, component: Component) -> StoredIndex | None:
 
 
 def _begin(task: Task, *, root_once_a_day: bool = False) -> tuple[Trust, Source]:
-    if task.connection is None:
-        raise UpdatedError("internal", "the task", "names no repository", "Report it.")
+    source = _open_source(task)
+    trust = Trust(source, task.store, task.root_of_trust.encode(), Clock(task.system_time, task.built), task.grace)
+    if task.confirmed:
+        trust.raise_release_floor(task.running)
+    trust.refresh(root_once_a_day=root_once_a_day)
+    return trust, source
+
+
+def _open_source(task: Task) -> Source:
     connection = task.connection
-    source = open_mirrors(
+    if connection is None:
+        raise UpdatedError("internal", "the task", "names no repository", "Report it.")
+    if task.imported is not None:
+        return open_source_in(task.imported)
+    if connection.path:
+        return open_source_at(connection.path)
+    return open_mirrors(
         (connection.url, *connection.mirrors),
         HttpSettings(
             lowest_rate=connection.lowest_rate,
@@ -112,11 +129,6 @@ def _begin(task: Task, *, root_once_a_day: bool = False) -> tuple[Trust, Source]
             connections=connection.connections,
         ),
     )
-    trust = Trust(source, task.store, task.root_of_trust.encode(), Clock(task.system_time, task.built))
-    if task.confirmed:
-        trust.raise_release_floor(task.running)
-    trust.refresh(root_once_a_day=root_once_a_day)
-    return trust, source
 
 
 def main(arguments: list[str]) -> int:

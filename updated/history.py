@@ -1,7 +1,7 @@
 """The history of a node: one JSON object a line, the oldest first, bounded.
 
 Keys: `at` (RFC 3339), `kind` (install, staged, reboot, confirmed, fell-back, rolled-back, failed, channel, hold,
-unhold, allow, withdrawn), `version`, `text`.
+unhold, allow, withdrawn, import, expired), `version`, `text`.
 """
 
 from __future__ import annotations

@@ -61,6 +61,10 @@ class Metrics:
         self._staged_age = gauge("staged_age_seconds", "How long a release is staged, or 0.")
         self._staged_age.set_function(lambda: time.time() - self._staged_at if self._staged_at else 0.0)
         self._expiry = gauge("tuf_metadata_expiry_timestamp_seconds", "When the metadata expires.", "role")
+        self._expiry_warning = gauge(
+            "tuf_metadata_expiry_warning", "Whether the metadata has expired or is close to it.", "role"
+        )
+        self._accepted = gauge("tuf_metadata_expired_accepted", "Whether the metadata had expired, by grace.", "role")
         self._progress = gauge("step_bytes", "How far the present step is.", "step", "kind")
         self._check_result = gauge("health_check_result", "1 passed, 0 failed, by the last verdict.", "check", "kind")
         self._check_time = gauge("health_check_duration_seconds", "How long the check took.", "check")
@@ -106,8 +110,13 @@ class Metrics:
         self._denied.set(len(after.denied))
         self._last_check.set(after.last_check or 0)
         self._expiry.clear()
-        for role, at in document["expiries"].items():
-            self._expiry.labels(role).set(parse_time(at))
+        self._expiry_warning.clear()
+        self._accepted.clear()
+        warned = {warning["role"] for warning in document["expiry_warnings"]}
+        for role, expiry in after.expiries.items():
+            self._expiry.labels(role).set(expiry.at)
+            self._expiry_warning.labels(role).set(role in warned)
+            self._accepted.labels(role).set(expiry.accepted)
         if after.phase is not before.phase:
             self._change.set(now)
             if after.phase is Phase.CHECKING:

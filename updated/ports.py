@@ -7,7 +7,10 @@ from typing import Protocol
 
 
 class Source(Protocol):
-    """Where the files of a repository come from: a web server, or a directory. Names are relative paths with `/`."""
+    """Where the files of a repository come from: a web server, a directory or a bundle.
+
+    Names are relative paths with `/`.
+    """
 
     def read(self, name: str, most: int) -> bytes:
         """The whole file `name`, at most `most` bytes.

@@ -22,7 +22,7 @@ def seal(task: Task) -> Mapping[str, Any]:
     if task.target is None:
         raise UpdatedError("internal", "the task", "names no release", "Report it.")
     source = DirectorySource(task.export)
-    trust = Trust(source, task.store, task.root_of_trust.encode(), Clock(task.system_time, task.built))
+    trust = Trust(source, task.store, task.root_of_trust.encode(), Clock(task.system_time, task.built), task.grace)
     if task.confirmed:
         trust.raise_release_floor(task.running)
     trust.refresh()
@@ -36,7 +36,7 @@ def seal(task: Task) -> Mapping[str, Any]:
                 f"has the SHA-256 {found[:16]}… where {component.sha256[:16]}… is signed",
                 "It is not booted; the next try compares and mends it. If it stays so, the disk is failing.",
             )
-    return {"notes": list(trust.notes)}
+    return {"notes": list(trust.notes), "expired": trust.expired()}
 
 
 def main(arguments: list[str]) -> int:

@@ -29,7 +29,7 @@ PROGRESS_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach the repository: at `url`, or else at `mirrors`, in this order.
+    """How to reach the repository: at `path`, or at `url`, or else at `mirrors`, in this order.
 
     `lowest_rate` and `bandwidth_limit` (0: none) are in bytes per second, for all `connections` together; so many are
     used at once.
@@ -43,6 +43,7 @@ class Connection:
     mirrors: tuple[str, ...] = ()
     connections: int = 4
     bandwidth_limit: int = 0
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,10 @@ class Task:
     `store` is the child's own folder for trusted metadata; `export` is where fetch leaves what it verified, and where
     seal verifies it again. `system_time` and `built` are in seconds since the epoch. `regions` are open descriptors of
     the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold.
-    `confirmed`: the running slot is. `parent` is the process id of the daemon. `allow_downgrade`: a recalled release
-    may be left for the older one that the channel names.
+    `confirmed`: the running slot is. `grace`: for how many seconds metadata is accepted after its expiry.
+    `allow_downgrade`: a recalled release may be left for the older one that the channel names. `imported` is the open
+    descriptor of a bundle or directory that takes the place of the repository. `parent` is the process id of the
+    daemon.
     """
 
     store: str
@@ -75,6 +78,13 @@ class Task:
     regions: Mapping[str, Region] = field(default_factory=dict)
     seeds: Mapping[str, Region] = field(default_factory=dict)
     parent: int = 0
+    grace: int = 0
+    imported: int | None = None
+
+    def descriptors(self) -> list[int]:
+        """All open files that the child needs."""
+        regions = [region.fd for each in (self.regions, self.seeds) for region in each.values()]
+        return regions if self.imported is None else [*regions, self.imported]
 
     def to_json(self) -> bytes:
         """The task as one JSON document."""

@@ -54,6 +54,8 @@ _LIBRARY_TEMPORARY = re.compile(r"tmp[a-z0-9_]{8}")
 _LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 _TIMESTAMP_NAME = "metadata/timestamp.json"
 _PROBE_SCHEMA = 1
+_LIFETIME = "x-updated-lifetime-days"
+_MOST_DAYS = 36500
 _MEND_PUBLISHER = "Check that this is the right repository; the publisher must mend it."
 
 
@@ -68,7 +70,8 @@ class Clock:
 class Trust:
     """One TUF update cycle; a new object for each. Holds the lock of its store until `close` or its end of life.
 
-    `store` is a directory for the metadata cache and the floors. `root_of_trust` is the pinned root metadata.
+    `store` is a directory for the metadata cache and the floors. `root_of_trust` is the pinned root metadata. `grace`:
+    for how many seconds metadata is still accepted after its expiry.
 
     Raises `UpdatedError`: "already-running", "no-root-of-trust", "disk-full", "disk-error".
 
@@ -76,11 +79,12 @@ class Trust:
     checked; `notes`, sentences for people about protection that was lost and rebuilt.
     """
 
-    def __init__(self, source: Source, store: str, root_of_trust: bytes, clock: Clock) -> None:
+    def __init__(self, source: Source, store: str, root_of_trust: bytes, clock: Clock, grace: int = 0) -> None:
         self._source = source
         self._store = store
         self._root_of_trust = root_of_trust
         self._clock = clock
+        self._grace = grace
         self._cached_targets = DirectorySource(os.path.join(store, "targets"))
         self._obtained: dict[str, bytes] = {}
         self._used: set[str] = set()
@@ -188,6 +192,15 @@ class Trust:
         """When the metadata of each role that was read expires, in seconds since the epoch. After `refresh`."""
         return {role: int(self._client.trusted[role].expires.timestamp()) for role in self._loaded()}
 
+    def expired(self) -> dict[str, int]:
+        """Of `expiries`, what is over already, and was accepted by grace. After `refresh`."""
+        return {role: at for role, at in self.expiries().items() if at <= self.reference_time}
+
+    def lifetimes(self) -> dict[str, int]:
+        """For how many seconds a signature of each role that was read lasts, if it says so. After `refresh`."""
+        days = {role: self._client.trusted[role].unrecognized_fields.get(_LIFETIME) for role in self._loaded()}
+        return {role: n * 86400 for role, n in days.items() if type(n) is int and 0 < n <= _MOST_DAYS}
+
     def export(self, directory: str) -> None:
         """Writes a repository of this cycle: its metadata from the root chain on, and each target obtained.
 
@@ -214,7 +227,7 @@ class Trust:
 
     def _new_client(self) -> _Client:
         forget = functools.partial(_forget_rotated, self._store, self._floors)
-        return _Client(self._store, self._fetcher, self._root_of_trust, self.reference_time, forget)
+        return _Client(self._store, self._fetcher, self._root_of_trust, self.reference_time - self._grace, forget)
 
     def _raised_floors(self) -> Floors:
         """The floors after the metadata that the client trusts now. Raises `UpdatedError` when it is below them."""
@@ -367,7 +380,7 @@ class Trust:
     def _expired_role(self) -> tuple[str, int | None]:
         for role in ("root", "timestamp", "snapshot"):
             signed = self._client.trusted.get(role)
-            if signed is not None and signed.expires.timestamp() <= self.reference_time:
+            if signed is not None and signed.expires.timestamp() <= self.reference_time - self._grace:
                 return role, int(signed.expires.timestamp())
         # An expired targets role is not kept by the library; it is what was fetched last.
         role = self._fetcher.name.removeprefix("metadata/").removesuffix(".json").partition(".")[2]

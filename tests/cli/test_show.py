@@ -17,6 +17,7 @@ from updated.cli.__main__ import main
 from updated.cli.change import hold_end
 from updated.cli.show import progress_bar, progress_text, status_text
 from updated.core.errors import UpdatedError
+from updated.core.expiry import Expiry
 from updated.core.machine import first_state
 from updated.core.policy import Policy
 from updated.core.selection import Reason
@@ -144,3 +145,17 @@ def test_history_shows_as_many_lines_as_wanted(
     (tmp_path / "var/lib/updated/history.jsonl").write_text(f"{entry}\n{entry}\nhalf a li\n{entry}\n")
     assert main(["--root", str(tmp_path), "history", "-n", str(lines)]) == exits.DONE
     assert len(capsys.readouterr().out.splitlines()) == count
+
+
+def test_what_expires_has_a_row_for_each_role() -> None:
+    expiries = {"stable": Expiry(NOW + 86400), "root": Expiry(NOW - 3600), "beta": Expiry(NOW * 2)}
+    state = replace(STATE, expiries=expiries)
+    text = shown(state)
+    assert "Expiry:  the metadata of root expired less than 2 hours ago (" in text
+    assert "Expiry:  the metadata of stable expires in 24 hours (" in text
+    assert "beta" not in text
+
+
+def test_a_node_that_looks_for_nothing_has_no_next_look() -> None:
+    document = {**status_document(STATE, Policy(repository=False), Report(), NOW), "alive": True}
+    assert "Checked: never" in status_text(document, colours=False).splitlines()[-1]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bootctl.model import BootView, SlotState
 from updated.core.errors import CODES, UpdatedError
+from updated.core.expiry import Expiry
 from updated.core.release import Blob, Channel, ChannelEntry, Component, PatchInfo, Recall, Release
 from updated.core.rollout import Curve, Rollout
 from updated.core.selection import Reason
@@ -91,5 +92,6 @@ states = st.builds(
     fallback=st.none() | st.builds(Fallback, lines, lines, epochs, lines),
     versions=st.dictionaries(st.sampled_from("ab"), lines), judged=lines,
     manifests=st.dictionaries(st.sampled_from("ab"), digests), leaving=st.sampled_from(("", "a", "b")),
-    failing=st.just("") | digests, since=epochs,
+    failing=st.just("") | digests, since=epochs, importing=st.booleans(),
+    expiries=st.dictionaries(names, st.builds(Expiry, epochs, st.none() | epochs, st.booleans()), max_size=2),
 )

@@ -9,14 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updated.core.answer import COSTS, STEPS, CheckAnswer, check_answer, install_answer, plan_answer, progress_answer
+from updated.core.answer import (
+    COSTS,
+    STEPS,
+    CheckAnswer,
+    check_answer,
+    install_answer,
+    plan_answer,
+    progress_answer,
+    seal_answer,
+)
 from updated.core.errors import UpdatedError
+from updated.core.expiry import Expiry
 from updated.core.selection import Reason
 from updated.core.state import Offer
 
 GOOD: dict[str, Any] = {
     "type": "result", "peak_memory_bytes": 1, "offer": {"version": "1.1", "manifest": "ab" * 32, "size": 7},
-    "reasons": [{"code": "wave", "text": "later", "until": 5}], "expiries": {"root": 9}, "notes": ["lost"],
+    "reasons": [{"code": "wave", "text": "later", "until": 5}], "expiries": {"root": 9, "stable": 8},
+    "lifetimes": {"stable": 90}, "expired": {"stable": 8}, "notes": ["lost"],
 }
 PLAN = "delta from 1.0: 5.1 MB of 406 MB, 97 % from this machine"
 COST: dict[str, Any] = {"plan": PLAN, **{name: number for number, name in enumerate(COSTS)}}
@@ -28,7 +39,8 @@ anything = st.recursive(
 
 def test_an_honest_answer_is_taken() -> None:
     assert check_answer(GOOD, running="0.1") == CheckAnswer(
-        Offer("1.1", "ab" * 32, 7), (Reason("wave", "later", 5),), {"root": 9}, ("lost",)
+        Offer("1.1", "ab" * 32, 7), (Reason("wave", "later", 5),),
+        {"root": Expiry(9), "stable": Expiry(8, 90, accepted=True)}, ("lost",),
     )
     assert check_answer({**GOOD, "offer": None}, running="0.1").offer is None
     assert install_answer({"installed": {"rootfs": COST}}) == {"rootfs": COST}
@@ -46,10 +58,20 @@ def test_an_older_offer_is_taken_where_the_configuration_allows_it(
         check_answer(GOOD, running=running, allow_downgrade=allow_downgrade)
 
 
-@given(st.sampled_from(("offer", "reasons", "expiries", "notes")), anything)
+@given(st.sampled_from(("offer", "reasons", "expiries", "lifetimes", "expired", "notes")), anything)
 def test_any_other_answer_is_one_typed_error_or_fits(key: str, value: object) -> None:
     try:
         check_answer({**GOOD, key: value}, running="0.1")
+    except UpdatedError as error:
+        if error.code != "child-failed":
+            raise
+
+
+@given(anything)
+def test_a_seal_names_what_had_expired_or_is_one_typed_error(value: object) -> None:
+    assert seal_answer({"expired": {"timestamp": 5, "root": 3}}) == ("root", "timestamp")
+    try:
+        seal_answer({"expired": value})
     except UpdatedError as error:
         if error.code != "child-failed":
             raise
@@ -116,6 +138,8 @@ def test_progress_is_of_a_known_step_and_never_beyond_its_end(changes: dict[str,
         ({"reasons": [{"code": "x", "text": "\x1b[2J"}]}, "reasons[0].text holds control characters"),
         ({"reasons": [{"code": "x", "text": "y"}] * 1001}, "reasons has more than 1000 entries"),
         ({"expiries": {"root": "soon"}}, "expiries.root is not a whole number"),
+        ({"lifetimes": {"root": -1}}, "lifetimes.root is not between"),
+        ({"expired": ["root"]}, "expired is not an object"),
         ({"notes": ["a"] * 101}, "notes has more than 100 entries"),
     ],
 )

@@ -14,7 +14,7 @@ from updated.core.errors import UpdatedError
 from updated.core.machine import decide, first_state
 from updated.core.policy import Policy
 from updated.core.selection import Reason
-from updated.core.state import BootFacts, Denial, Offer, Phase, State, Target, Verdict
+from updated.core.state import BootFacts, Denial, Hold, Offer, Phase, State, Target, Verdict
 from updated.core.update import REBOOT_SECONDS
 
 GOOD, OTHER_GOOD, BAD = SlotState(2, 0, True), SlotState(1, 0, True), SlotState()
@@ -251,3 +251,108 @@ def test_a_channel_of_the_configuration_is_followed_until_a_person_chooses() -> 
     assert Policy(channel="beta").followed(state) == "beta"
     state = decide(state, events.ChannelRequested(NOW, 0.5, "root", "alpha"), POLICY).state
     assert Policy(channel="beta").followed(state) == "alpha"
+
+
+# ----------------------------------------------------------------------------------------------------------- imports
+
+ALONE = Policy(repository=False)
+OFFER = Offer("1.1", "m11", 1)
+
+
+def importing(policy: Policy = ALONE, **changes: Any) -> State:
+    return decide(node(**changes), events.ImportRequested(NOW, 0.5, "eva"), policy).state
+
+
+def test_an_import_looks_without_waves_and_is_in_the_history() -> None:
+    decision = decide(node(), events.ImportRequested(NOW, 0.5, "eva"), ALONE)
+    assert decision.state.importing
+    assert decision.effects == (effects.Record("import", "1.0", "by eva"), effects.Check(any_wave=True))
+
+
+def test_an_import_takes_the_place_of_a_check_that_runs() -> None:
+    decision = decide(node(phase=Phase.CHECKING), events.ImportRequested(NOW, 0.5, "eva"), POLICY)
+    assert decision.state.importing
+    assert kinds(decision) == [effects.Stop, effects.Record, effects.Check]
+
+
+@pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.SEALING, Phase.REBOOTING, Phase.TRIAL])
+def test_an_import_does_not_disturb_work(phase: Phase) -> None:
+    state = node(phase=phase, target=Target("1.1", "m11", "b"))
+    decision = decide(state, events.ImportRequested(NOW, 0.5, "eva"), POLICY)
+    assert decision.refusal is not None
+    assert decision.state == state
+
+
+def test_nobody_turns_an_import_into_a_check_of_the_repository() -> None:
+    decision = decide(importing(POLICY), events.InstallRequested(NOW, 0.5, "eva"), POLICY)
+    assert decision.refusal is not None
+    assert decision.state.importing
+
+
+def test_an_import_goes_before_holds_and_a_switch() -> None:
+    policy = replace(ALONE, enabled=False)
+    state = importing(policy, hold=Hold("root"))
+    assert decide(state, events.CheckDone(NOW, 0.5, OFFER, ()), policy).state.phase is Phase.FETCHING
+
+
+def test_what_may_not_be_installed_now_is_not_waited_for_since_it_is_not_kept() -> None:
+    denial = Denial("1.1", "m11", "it is sick", 0)
+    decision = decide(importing(denied=(denial,)), events.CheckDone(NOW, 0.5, OFFER, ()), ALONE)
+    assert (decision.state.phase, decision.state.offer) == (Phase.IDLE, None)
+    assert [reason.code for reason in decision.state.reasons] == ["denied"]
+
+
+def test_a_failed_import_is_to_be_done_again_by_a_person() -> None:
+    decision = decide(importing(), events.Failed(NOW, 0.5, NETWORK), ALONE)
+    assert decision.state.phase is Phase.FAILED
+    assert not decision.state.importing
+    assert str(decision.state.error).endswith("Then import it again: what was handed over is not kept.")
+    later = decide(decision.state, events.Tick(NOW + 10**6, 0.5), ALONE)
+    assert not later.effects
+    assert later.state.phase is Phase.FAILED
+
+
+def test_an_import_that_a_restart_ended_is_told() -> None:
+    decision = started(importing(), facts(), ALONE)
+    assert not decision.state.importing
+    assert "was ended by a restart" in str(decision.state.error)
+    assert [effect.kind for effect in decision.effects if isinstance(effect, effects.Record)] == ["failed"]
+
+
+def test_what_expired_and_was_sealed_is_in_the_history() -> None:
+    sealing = replace(importing(), phase=Phase.SEALING, target=Target("1.1", "m11", "b"))
+    decision = decide(sealing, events.SealDone(NOW, 0.5, ("snapshot", "timestamp")), ALONE)
+    assert kinds(decision) == [effects.Record, effects.Arm]
+    assert str(decision.effects[0]).count("snapshot, timestamp") == 1
+
+
+# ------------------------------------------------------------------------------------------------- no repository
+
+
+def test_a_node_without_a_repository_never_looks_and_says_why_once() -> None:
+    state = replace(node(), next_check=0)
+    decision = decide(state, events.Tick(NOW, 0.5), ALONE)
+    assert not decision.effects
+    assert [reason.code for reason in decision.state.reasons] == ["no-repository"]
+    assert decide(decision.state, events.Tick(NOW, 0.5), ALONE).state == decision.state
+
+
+@pytest.mark.parametrize("kind", [events.CheckRequested, events.InstallRequested])
+def test_a_person_who_asks_for_a_look_hears_what_is_missing(kind: type[events.Event]) -> None:
+    decision = decide(node(), kind(NOW, 0.5, "eva"), ALONE)  # type: ignore[call-arg]
+    assert decision.refusal is not None
+    assert "neither [repository] url nor path is set" in decision.refusal.cause
+
+
+def test_a_repository_that_is_new_is_asked_at_once_and_a_failure_of_it_not_at_each_tick() -> None:
+    alone = decide(node(), events.Tick(NOW, 0.5), ALONE).state
+    asked = decide(alone, events.Tick(NOW, 0.5), POLICY)
+    assert kinds(asked) == [effects.Check]
+    failed = decide(asked.state, events.Failed(NOW, 0.5, NETWORK), POLICY).state
+    assert not decide(failed, events.Tick(NOW + 1, 0.5), POLICY).effects
+
+
+def test_a_staged_release_of_a_node_without_a_repository_waits_in_peace() -> None:
+    state = replace(staged(), next_check=0)
+    policy = replace(ALONE, reboot_automatically=False)
+    assert not decide(state, events.Tick(NOW, 0.5), policy).effects

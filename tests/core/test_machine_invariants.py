@@ -37,11 +37,13 @@ def reread(state: State) -> State:
 class Node(RuleBasedStateMachine):
     """Slots hold a version, or None while their content is not whole."""
 
-    @initialize(automatic=st.booleans(), allow_downgrade=st.booleans())
-    def factory(self, automatic: bool, allow_downgrade: bool) -> None:
+    @initialize(automatic=st.booleans(), repository=st.booleans(), allow_downgrade=st.booleans())
+    def factory(self, automatic: bool, repository: bool, allow_downgrade: bool) -> None:
         self.policy = Policy(
-            reboot_automatically=automatic, tries=TRIES, interval=10, allow_downgrade=allow_downgrade
+            reboot_automatically=automatic, tries=TRIES, interval=10, repository=repository,
+            allow_downgrade=allow_downgrade,
         )
+        self.handed_over = False
         self.content: dict[str, str | None] = {"a": "1.0", "b": None}
         self.verified = {"a": True, "b": False}
         self.view = BootView((("a", SlotState(2, 0, True)), ("b", SlotState())))
@@ -70,6 +72,9 @@ class Node(RuleBasedStateMachine):
 
     def submit(self, event: Event) -> None:
         decision = decide(self.state, event, self.policy)
+        if isinstance(event, events.ImportRequested) and decision.refusal is None:
+            self.handed_over = True
+        self.handed_over = self.handed_over and decision.state.importing
         self.saved = reread(decision.state)
         self.state = decision.state
         if any(isinstance(effect, effects.Stop) for effect in decision.effects):
@@ -127,6 +132,7 @@ class Node(RuleBasedStateMachine):
         """Does an effect on the world, as the engine would."""
         match effect:
             case effects.Check():
+                assert self.policy.repository or self.handed_over, "there is nowhere to look"
                 newest = self.releases[-1]
                 denied = {denial.version for denial in self.state.denied}
                 newer = newest != self.content[self.running] and newest not in denied
@@ -144,6 +150,7 @@ class Node(RuleBasedStateMachine):
                 assert not self.view.state(target.slot).bootable, "a slot that can boot would be written"
                 older = is_older(target.version, str(self.content[self.running]))
                 assert self.policy.allow_downgrade or not older, "an older release would be written without permission"
+                assert self.policy.repository or self.handed_over, "there is nothing to fetch from"
                 if target.version in self.failed_here - self.allowed:
                     self.installed_after_failure.add(target.version)
                 self.content[target.slot] = None
@@ -249,8 +256,8 @@ class Node(RuleBasedStateMachine):
             self.recalled.add(self.releases[-1])
 
     @rule(kind=st.sampled_from([
-        events.CheckRequested, events.InstallRequested, events.RebootRequested, events.RollbackRequested,
-        events.UnholdRequested,
+        events.CheckRequested, events.InstallRequested, events.ImportRequested, events.RebootRequested,
+        events.RollbackRequested, events.UnholdRequested,
     ]))
     def a_person_asks(self, kind: type[Event]) -> None:
         self.submit(self.event(kind, by="root"))
@@ -293,6 +300,10 @@ class Node(RuleBasedStateMachine):
             assert self.state.error is not None
 
     @invariant()
+    def an_import_lasts_as_long_as_what_was_handed_over_is_kept(self) -> None:
+        assert self.state.importing == self.handed_over
+
+    @invariant()
     def work_has_a_target(self) -> None:
         if self.state.phase in (Phase.FETCHING, Phase.SEALING, Phase.STAGED, Phase.TRIAL):
             assert self.state.target is not None
@@ -311,7 +322,8 @@ def test_every_event_in_every_phase_gives_a_decision() -> None:
     happenings: list[Event] = [
         events.Started(5, 0.5, facts), events.Observed(5, 0.5, facts), events.Tick(5, 0.5),
         events.CheckRequested(5, 0.5, "root"), events.InstallRequested(5, 0.5, "root"),
-        events.RebootRequested(5, 0.5, "root"), events.RollbackRequested(5, 0.5, "root"),
+        events.ImportRequested(5, 0.5, "root"), events.RebootRequested(5, 0.5, "root"),
+        events.RollbackRequested(5, 0.5, "root"),
         events.ChannelRequested(5, 0.5, "root", "beta"), events.HoldRequested(5, 0.5, "root", None),
         events.UnholdRequested(5, 0.5, "root"), events.AllowRequested(5, 0.5, "root", "1.1"),
         events.CheckDone(5, 0.5, None, ()), events.CheckDone(5, 0.5, Offer("1.1", "m", 1), ()),

@@ -8,7 +8,6 @@ import json
 import os
 import pwd
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,15 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 
-import bootctl
-import updated
 from bootctl import gpt
 from tests.fakes import nginx
 from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
-from tests.node.world import Publisher, make_machine
+from tests.node.world import Publisher, make_machine, program_for_everybody
 from updated.children import account, sweep
 from updated.core.errors import UpdatedError
 
@@ -421,8 +417,8 @@ def test_introspection_shows_every_method_property_and_signal(node: Machine, bus
          "org.updated.Updated1"],
         capture_output=True, text=True, check=True, timeout=30,
     )
-    for name in ("Check", "Install", "Reboot", "Rollback", "SetChannel", "Hold", "Unhold", "Allow", "Phase", "Status",
-                 "Summary", "Progress", "StateChanged"):
+    for name in ("Check", "Install", "Import", "Reboot", "Rollback", "SetChannel", "Hold", "Unhold", "Allow", "Phase",
+                 "Status", "Summary", "Progress", "StateChanged"):
         assert f".{name}" in done.stdout
 
 
@@ -469,23 +465,11 @@ def test_a_child_ends_with_the_process_that_started_it() -> None:
 
 @needs_root
 def test_the_downloader_runs_as_an_unprivileged_user(publisher: Publisher, bus: str) -> None:
-    system = subprocess.run(["/usr/bin/python3", "--version"], capture_output=True, text=True, check=True).stdout
-    if not system.startswith(f"Python {sys.version_info.major}.{sys.version_info.minor}."):
-        pytest.skip("the system's Python can not load the libraries of the one that runs the tests")
     publisher.release("1.1.0", size=6_000_000)
     serving = nginx.serve(publisher.repository, rate_limit="1m")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, serving as url:
         os.chmod(folder, 0o755)
-        # The checkout and its environment may be out of reach for other users: the program is copied to elsewhere.
-        program = Path(folder) / "program"
-        libraries = Path(requests.__file__).parent.parent
-        left_out = shutil.ignore_patterns(
-            "mypy*", "numpy*", "ruff*", "hypothesis*", "pip*", "__editable__*", "__pycache__"
-        )
-        shutil.copytree(libraries, program, ignore=left_out)
-        for package in (bootctl, updated):
-            source = Path(str(package.__file__)).parent
-            shutil.copytree(source, program / source.name, ignore=left_out)
+        program = program_for_everybody(Path(folder))
         node = make_machine(Path(folder) / "machine", publisher, url, slot_size="12M")
         node.python = "/usr/bin/python3"
         node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus, "PYTHONPATH": str(program)}

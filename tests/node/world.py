@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+import requests
+
+import bootctl
+import updated
 from tests.fakes.machine import Machine
 from tests.node.images import make_image
 from updated.publish.__main__ import main as releasectl
@@ -85,6 +93,24 @@ class Publisher:
 def config(url: str) -> str:
     """The configuration of a node that follows stable at `url`."""
     return CONFIG.format(url=url, compatible=COMPATIBLE)
+
+
+def program_for_everybody(folder: Path) -> Path:
+    """A copy of the program below `folder`, for the system's Python: the checkout may be out of reach for other users.
+
+    Skips the test where that Python can't load it.
+    """
+    system = subprocess.run(["/usr/bin/python3", "--version"], capture_output=True, text=True, check=True).stdout
+    if not system.startswith(f"Python {sys.version_info.major}.{sys.version_info.minor}."):
+        pytest.skip("the system's Python can not load the libraries of the one that runs the tests")
+    program = folder / "program"
+    libraries = Path(requests.__file__).parent.parent
+    left_out = shutil.ignore_patterns("mypy*", "numpy*", "ruff*", "hypothesis*", "pip*", "__editable__*", "__pycache__")
+    shutil.copytree(libraries, program, ignore=left_out)
+    for package in (bootctl, updated):
+        source = Path(str(package.__file__)).parent
+        shutil.copytree(source, program / source.name, ignore=left_out)
+    return program
 
 
 def make_machine(folder: Path, publisher: Publisher, url: str, *, slot_size: str = "8M") -> Machine:

@@ -127,7 +127,7 @@ def test_no_other_user_may_own_the_name(bus: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["Check", "Install", "Reboot", "Rollback", "SetChannel", "Hold", "Unhold", "Allow"]
+    "method", ["Check", "Install", "Import", "Reboot", "Rollback", "SetChannel", "Hold", "Unhold", "Allow"]
 )
 def test_anyone_may_call_a_method_since_polkit_decides(service: str, method: str) -> None:
     assert call(service, f"{NAME}.{method}").returncode == 0
@@ -198,7 +198,7 @@ def test_polkit_knows_one_action_for_each_method(bus: str) -> None:
             fields[f"implicit {who}"].strip() for who in ("active", "inactive", "any")
         )
     asks = "auth_admin_keep"
-    changing = ("install", "reboot", "rollback", "set-channel", "hold", "unhold", "allow")
+    changing = ("install", "import", "reboot", "rollback", "set-channel", "hold", "unhold", "allow")
     assert actions == {"check": ("yes", asks, asks), **dict.fromkeys(changing, (asks, asks, asks))}
 
 

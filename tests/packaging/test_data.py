@@ -11,6 +11,7 @@ from tests.packaging.shipped import PACKAGING, as_root, open_folder, run
 KEYS = {
     "repository": {
         "url",
+        "path",
         "mirrors",
         "root_of_trust",
         "channel",
@@ -18,6 +19,8 @@ KEYS = {
         "proxy",
         "client_certificate",
         "lowest_rate",
+        "expired_grace_days",
+        "expiry_warning_days",
     },
     "disk": {"device", "image", "components"},
     "boot": {
@@ -33,6 +36,7 @@ KEYS = {
 DEFAULTS = {
     ("repository", "root_of_trust"): "/usr/share/updated/root.json",
     ("repository", "channel"): "stable",
+    ("repository", "expiry_warning_days"): 7,
     ("boot", "backend"): "auto",
     ("boot", "grubenv"): "/boot/grub/grubenv",
     ("boot", "esp"): "/efi",

@@ -33,6 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     verb("status", "Show where the node stands, and why it is not updating right now")
     verb("check", "Look for a release now", changes=True)
     verb("install", "Install the newest release now, whatever wave or hold there is", changes=True)
+    bring = verb("import", "Install the newest release of a bundle or a directory now", changes=True)
+    bring.add_argument("path", help="the bundle, or the directory with a repository")
     verb("reboot", "Reboot into the staged release now")
     verb("rollback", "Go back to the other, confirmed slot, and reboot; the release that runs is denied")
     channel = verb("channel", "Show or choose the release channel")

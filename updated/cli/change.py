@@ -12,6 +12,7 @@ from updated.cli import exits, follow
 from updated.cli.statusfile import read_status
 from updated.core.document import parse_time
 from updated.core.errors import UpdatedError
+from updated.directory import open_place
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -46,11 +47,15 @@ def change(options: argparse.Namespace) -> int:
             member, signature, arguments = "Hold", "t", [hold_end(options.until, time.time())]
         case "allow":
             member, signature, arguments = "Allow", "s", [options.version]
+        case "import":
+            member, signature, arguments = "Import", "h", [0]
         case verb:
             member = verb.capitalize()
-    waits = options.verb in ("check", "install") and not options.no_wait
+    waits = options.verb in ("check", "install", "import") and not options.no_wait
+    # It is opened here, so that nobody imports what only the daemon may read.
+    files = [open_place(options.path)] if options.verb == "import" else []
     before = read_status(options.root) if waits else {}
-    asyncio.run(_call(member, signature, arguments))
+    asyncio.run(_call(member, signature, arguments, files))
     if waits:
         return follow.wait(options.root, before, as_json=options.json)
     if options.json:
@@ -76,12 +81,12 @@ def _done(options: argparse.Namespace) -> str:
             return "Asked for; 'updatectl watch' follows it."
 
 
-async def _call(member: str, signature: str, arguments: list[Any]) -> None:
+async def _call(member: str, signature: str, arguments: list[Any], files: list[int]) -> None:
     from dbus_next import BusType, Message, MessageFlag, MessageType
     from dbus_next.aio import MessageBus
 
     try:
-        bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+        bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=bool(files)).connect()
     except (OSError, EOFError) as error:
         raise UpdatedError(
             "daemon-not-running", "the system bus", str(error), "Start dbus and the daemon: systemctl start updated."
@@ -91,7 +96,7 @@ async def _call(member: str, signature: str, arguments: list[Any]) -> None:
             Message(
                 destination="org.updated.Updated1", path="/org/updated/Updated1", interface="org.updated.Updated1",
                 member=member, signature=signature, body=arguments,
-                flags=MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION,
+                flags=MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION, unix_fds=files,
             )
         )
     finally:

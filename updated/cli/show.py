@@ -46,7 +46,9 @@ def status_text(document: Mapping[str, Any], *, colours: bool) -> str:
         rows.append(("Held", f"by {document['hold']['by']}, until {document['hold']['until'] or 'somebody lifts it'}"))
     if document["last_install"]:
         rows.append(("Installed", _install_text(document["last_install"])))
-    rows.append(("Checked", f"{document['last_check'] or 'never'}; next at {document['next_check']}"))
+    rows += [("Expiry", warning["text"]) for warning in document["expiry_warnings"]]
+    next_check = f"; next at {document['next_check']}" if document["next_check"] else ""
+    rows.append(("Checked", f"{document['last_check'] or 'never'}{next_check}"))
     rows += [("Note", note) for note in document["notes"]]
     width = max(len(name) for name, _ in rows) + 1
     lines += [f"  {name + ':':<{width}} {text}" for name, text in rows]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from updated.core.document import Misfit, Object, parsed
 from updated.core.errors import UpdatedError
+from updated.core.expiry import Expiry
 from updated.core.release import is_name
 from updated.core.selection import Reason
 from updated.core.state import Offer
@@ -23,14 +24,14 @@ COSTS = (
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswer:
-    """What a channel has for this node; `expiries` by role, in seconds since the epoch.
+    """What a channel has for this node; `expiries` by role.
 
     `withdrawn`: why the channel does not ship any more what is staged here, if that is so.
     """
 
     offer: Offer | None
     reasons: tuple[Reason, ...]
-    expiries: Mapping[str, int]
+    expiries: Mapping[str, Expiry]
     notes: tuple[str, ...]
     withdrawn: str | None = None
 
@@ -90,6 +91,14 @@ def install_answer(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, int |
     return _read(read)
 
 
+def seal_answer(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """The roles whose expired metadata was accepted, from the answer to `updated seal`.
+
+    Raises `UpdatedError` ("child-failed").
+    """
+    return _read(lambda: tuple(sorted(role for role, _ in _numbers(Object(result, ""), "expired"))))
+
+
 def _name(text: str) -> str:
     if not is_name(text):
         raise Misfit(f"{text[:40]!r} is not a name")
@@ -109,16 +118,23 @@ def _check(answer: Object, running: Version, *, allow_downgrade: bool) -> CheckA
         version = _version(offer)
         if version == running or (version < running and not allow_downgrade):
             raise Misfit("offer.version is not newer than what runs")
-    expiries = answer.object("expiries")
+    lifetimes, expired = dict(_numbers(answer, "lifetimes")), dict(_numbers(answer, "expired"))
     return CheckAnswer(
         offer=None if offer is None else Offer(
             offer.line("version", most=64), offer.digest("manifest"), offer.number("size"),
         ),
         reasons=tuple(_reason(each) for each in answer.objects("reasons")),
-        expiries={_name(role): expiries.number(role, most=MAX_EPOCH) for role in expiries.keys()},  # noqa: SIM118
+        expiries={
+            role: Expiry(at, lifetimes.get(role), accepted=role in expired) for role, at in _numbers(answer, "expiries")
+        },
         notes=tuple(answer.lines("notes")),
         withdrawn=answer.line("withdrawn") if answer.has("withdrawn") else None,
     )
+
+
+def _numbers(answer: Object, key: str) -> list[tuple[str, int]]:
+    roles = answer.object(key)
+    return [(_name(role), roles.number(role, most=MAX_EPOCH)) for role in roles.keys()]  # noqa: SIM118
 
 
 def _reason(part: Object) -> Reason:

@@ -7,15 +7,21 @@ from dataclasses import replace
 from bootctl.model import SlotState
 from updated.core.decision import Decision, denied_with, resting_phase
 from updated.core.effects import Effect, Record, Reject, Seal, Stop
+from updated.core.errors import UpdatedError
 from updated.core.events import Event, Observed, Started
 from updated.core.policy import Policy
 from updated.core.state import Denial, Fallback, Phase, State, Target
-from updated.core.update import can_leave_slot, leave_slot
+from updated.core.update import IMPORT_AGAIN, can_leave_slot, leave_slot
 from updated.core.version import same_version
 
 
 def started(state: State, event: Started, policy: Policy) -> Decision:
     """What ran before is over: unfinished work begins again and resumes; what is not armed yet is sealed again."""
+    if state.importing:
+        error = UpdatedError("child-failed", "the import", "was ended by a restart of the daemon", IMPORT_AGAIN)
+        record = Record("failed", state.target.version if state.target else "", str(error))
+        decision = started(state.with_changes(importing=False, error=error), event, policy)
+        return Decision(decision.state, (record, *decision.effects))
     if state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING, Phase.WAITING):
         keep = state.target if state.target is not None and state.target.armed else None
         phase = resting_phase(state) if keep is None else Phase.STAGED

@@ -12,31 +12,54 @@ from updated.core.events import (
     CheckRequested,
     Event,
     HoldRequested,
+    ImportRequested,
     InstallRequested,
     RebootRequested,
     RollbackRequested,
     UnholdRequested,
 )
-from updated.core.policy import Policy
+from updated.core.policy import Policy, no_repository
 from updated.core.state import Denial, Fallback, Hold, Phase, State
 from updated.core.update import begin_check, begin_reboot, can_leave_slot, leave_slot
 from updated.core.version import same_version
 
 
 def check_requested(state: State, event: CheckRequested, policy: Policy) -> Decision:
-    """Looks for a release now."""
-    return begin_check(state)
+    """Looks for a release now; refuses without a repository."""
+    return begin_check(state) if policy.repository else nowhere_to_look(state)
 
 
 def install_requested(state: State, event: InstallRequested, policy: Policy) -> Decision:
-    """Looks for a release now, and installs it whatever wave or hold there is."""
-    return begin_check(state.with_changes(insist=True))
+    """Looks for a release now, and installs it whatever wave or hold there is; refuses without a repository."""
+    return begin_check(state.with_changes(insist=True)) if policy.repository else nowhere_to_look(state)
 
 
 def install_while_checking(state: State, event: InstallRequested, policy: Policy) -> Decision:
-    """Begins the check again, without waves."""
+    """Begins the check again, without waves; an import goes on."""
+    if state.importing:
+        return busy(state, event, policy)
     decision = begin_check(state.with_changes(insist=True))
     return Decision(decision.state, (Stop(), *decision.effects))
+
+
+def import_requested(state: State, event: ImportRequested, policy: Policy) -> Decision:
+    """Looks into what was handed over, and installs what is newest in it, whatever wave or hold there is."""
+    record = Record("import", state.facts.version, f"by {event.by}")
+    decision = begin_check(state.with_changes(insist=True, importing=True))
+    return Decision(decision.state, (record, *decision.effects))
+
+
+def import_while_checking(state: State, event: ImportRequested, policy: Policy) -> Decision:
+    """Gives up the check that runs, and does as it does otherwise."""
+    decision = import_requested(state, event, policy)
+    return Decision(decision.state, (Stop(), *decision.effects))
+
+
+def nowhere_to_look(state: State) -> Decision:
+    """Refuses: the node has no repository."""
+    return refusal(
+        state, "the request", no_repository().text, "Set one of the two, and reload the daemon; or import a release."
+    )
 
 
 def at_it_already(state: State, event: CheckRequested, policy: Policy) -> Decision:

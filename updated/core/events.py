@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from updated.core.errors import UpdatedError
+from updated.core.expiry import Expiry
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Offer
 
@@ -46,6 +48,13 @@ class CheckRequested(Event):
 @dataclass(frozen=True, slots=True)
 class InstallRequested(Event):
     """A person wants the newest release now: no wave, no hold."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequested(Event):
+    """A person hands a bundle or a directory over, to install the newest release in it now."""
 
     by: str
 
@@ -99,12 +108,13 @@ class AllowRequested(Event):
 class CheckDone(Event):
     """The channel was read: there is an offer, or there are reasons why not.
 
-    `withdrawn`: why the release that is staged is not shipped any more, if that is so.
+    `withdrawn`: why the release that is staged is not shipped any more, if that is so. `expiries`: by role.
     """
 
     offer: Offer | None
     reasons: tuple[Reason, ...]
     withdrawn: str | None = None
+    expiries: Mapping[str, Expiry] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,12 @@ class FetchDone(Event):
 
 @dataclass(frozen=True, slots=True)
 class SealDone(Event):
-    """The passive slot was read back, and is what was signed."""
+    """The passive slot was read back, and is what was signed.
+
+    `accepted`: the roles whose metadata had expired, and was accepted all the same.
+    """
+
+    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ that asks for it is durable before it runs, and after a crash it is asked for ag
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from updated.core import booted, commands, update
 from updated.core.decision import Decision, Handler
@@ -20,6 +21,7 @@ from updated.core.events import (
     Failed,
     FetchDone,
     HoldRequested,
+    ImportRequested,
     InstallRequested,
     Observed,
     RebootRequested,
@@ -43,7 +45,10 @@ def decide(state: State, event: Event, policy: Policy) -> Decision:
     handler = TABLE.get((state.phase, type(event))) or ANY_PHASE.get(type(event))
     if handler is None:
         return Decision(state)
-    return handler(state, event, policy)
+    decision = handler(state, event, policy)
+    if decision.state.importing and decision.state.phase not in _IMPORTING:
+        return replace(decision, state=decision.state.with_changes(importing=False))
+    return decision
 
 
 ANY_PHASE: Mapping[type[Event], Handler] = {
@@ -51,6 +56,7 @@ ANY_PHASE: Mapping[type[Event], Handler] = {
     Observed: booted.observed,
     CheckRequested: commands.busy,
     InstallRequested: commands.busy,
+    ImportRequested: commands.busy,
     RebootRequested: commands.nothing_staged,
     RollbackRequested: commands.roll_back,
     ChannelRequested: commands.channel,
@@ -59,12 +65,15 @@ ANY_PHASE: Mapping[type[Event], Handler] = {
     AllowRequested: commands.allow,
 }
 
+# An import is over when the node leaves these, whatever it was that ended it.
+_IMPORTING = (Phase.CHECKING, Phase.FETCHING, Phase.SEALING)
 _RESTING = (Phase.IDLE, Phase.WAITING, Phase.FALLEN_BACK, Phase.FAILED)
 
 TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     **{(phase, Tick): update.tick_at_rest for phase in (Phase.IDLE, Phase.FALLEN_BACK, Phase.FAILED)},
     **{(phase, CheckRequested): commands.check_requested for phase in (*_RESTING, Phase.STAGED)},
     **{(phase, InstallRequested): commands.install_requested for phase in (*_RESTING, Phase.STAGED)},
+    **{(phase, ImportRequested): commands.import_requested for phase in (*_RESTING, Phase.STAGED)},
     **{(phase, Failed): update.failed_at_rest for phase in (*_RESTING, Phase.TRIAL)},
     **{
         (phase, Failed): update.failed
@@ -74,6 +83,7 @@ TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     (Phase.CHECKING, CheckDone): update.check_done,
     (Phase.CHECKING, CheckRequested): commands.at_it_already,
     (Phase.CHECKING, InstallRequested): commands.install_while_checking,
+    (Phase.CHECKING, ImportRequested): commands.import_while_checking,
     (Phase.FETCHING, FetchDone): update.fetch_done,
     (Phase.SEALING, SealDone): update.seal_done,
     (Phase.STAGED, ArmDone): update.arm_done,
@@ -82,6 +92,6 @@ TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     (Phase.REBOOTING, Tick): update.tick_rebooting,
     **{
         (Phase.REBOOTING, kind): commands.late
-        for kind in (CheckRequested, InstallRequested, RebootRequested, RollbackRequested)
+        for kind in (CheckRequested, InstallRequested, ImportRequested, RebootRequested, RollbackRequested)
     },
 }

@@ -21,6 +21,8 @@ class Policy:
 
     `allow_downgrade`: a recalled release may be left for an older one that the channel names.
     `enabled` is False when a person switched updates off in the configuration, and `disabled_by` then names where.
+    `repository` is False when the configuration names none, so that releases come by import alone. `warn_early`: how
+    many seconds before metadata expires people shall hear of it.
     """
 
     enabled: bool = True
@@ -30,6 +32,8 @@ class Policy:
     tries: int = 3
     channel: str = "stable"
     allow_downgrade: bool = False
+    repository: bool = True
+    warn_early: int = 7 * 86400
 
     def followed(self, state: State) -> str:
         """The channel that the node follows: a person's choice, or else that of the configuration."""
@@ -73,6 +77,17 @@ def pauses(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
         end = "until somebody lifts it" if state.hold.until is None else f"until {format_time(state.hold.until)}"
         reasons.append(Reason("held", f"held by {state.hold.by} {end}", state.hold.until))
     return tuple(reasons)
+
+
+def no_repository() -> Reason:
+    """Why a node does not look for releases whose configuration names no place for that."""
+    text = "neither [repository] url nor path is set; releases come by 'updatectl import' alone"
+    return Reason("no-repository", text)
+
+
+def is_time_to_look(state: State, policy: Policy, now: int) -> bool:
+    """Whether the repository is to be asked now: there is one, and its time has come, or it is new."""
+    return policy.repository and (no_repository() in state.reasons or is_due(policy, state.next_check, now))
 
 
 def is_due(policy: Policy, at: int, now: int) -> bool:

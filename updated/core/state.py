@@ -10,6 +10,7 @@ from typing import Any
 from bootctl.model import BootView, SlotState
 from updated.core.document import Misfit, Object, parsed
 from updated.core.errors import UpdatedError
+from updated.core.expiry import Expiry
 from updated.core.selection import Reason
 
 SCHEMA = 1
@@ -122,6 +123,8 @@ class State:
     boot id of the last verdict that was taken into account. `channel` is a person's choice, empty without one.
     `manifests` says which manifest each slot was installed from. `leaving` is the slot that a person wants to leave.
     `failing` is the manifest whose installation failed last; `since`: when the phase began, while it is rebooting.
+    `importing`: the release comes from what a person handed over. `expiries`: by role, of the last check that
+    succeeded.
     """
 
     facts: BootFacts
@@ -145,6 +148,8 @@ class State:
     leaving: str = ""
     failing: str = ""
     since: int = 0
+    importing: bool = False
+    expiries: Mapping[str, Expiry] = field(default_factory=dict)
 
     @property
     def passive(self) -> str:
@@ -207,6 +212,11 @@ def format_state(state: State) -> dict[str, Any]:
         "leaving": state.leaving,
         "failing": state.failing,
         "since": state.since,
+        "importing": state.importing,
+        "expiries": {
+            role: {"at": each.at, "lifetime": each.lifetime, "accepted": each.accepted}
+            for role, each in state.expiries.items()
+        },
     }
 
 
@@ -272,6 +282,9 @@ def _state(document: Object) -> State:
         leaving=document.text("leaving"),
         failing=document.text("failing"),
         since=document.number("since"),
+        # A state from before these keys is whole without them.
+        importing=document.has("importing") and document.flag("importing"),
+        expiries=_expiries(document.object("expiries")) if document.has("expiries") else {},
     )
     names = state.facts.view.names
     if len(names) != 2 or len(set(names)) != 2 or state.facts.slot not in names:
@@ -283,6 +296,14 @@ def _slot_state(document: Object) -> SlotState:
     return SlotState(
         document.number("priority", most=15), document.number("tries_left", most=15), document.flag("confirmed")
     )
+
+
+def _expiries(document: Object) -> dict[str, Expiry]:
+    roles = {role: document.object(role) for role in document.keys()}  # noqa: SIM118
+    return {
+        role: Expiry(each.number("at"), _epoch(each, "lifetime"), each.flag("accepted"))
+        for role, each in roles.items()
+    }
 
 
 def _optional(document: Object, key: str) -> Object | None:

@@ -12,6 +12,7 @@ from typing import Any
 from bootctl.model import next_boot
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
+from updated.core.expiry import accepted, grace_text, notices
 from updated.core.policy import Policy
 from updated.core.state import Phase, State
 
@@ -40,7 +41,6 @@ class Report:
 
     progress: Progress | None = None
     plan: str = ""
-    expiries: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     last_install: Mapping[str, Any] = field(default_factory=dict)
     health: Mapping[str, Any] | None = None
@@ -54,7 +54,8 @@ def summary(state: State, policy: Policy, progress: Progress | None = None) -> s
     target = state.target.version if state.target is not None else ""
     match state.phase:
         case Phase.IDLE:
-            return f"runs {running}" + ("" if state.last_check is None else f"; {_first(state, 'nothing to do')}")
+            silent = state.last_check is None and not state.reasons
+            return f"runs {running}" + ("" if silent else f"; {_first(state, 'nothing to do')}")
         case Phase.CHECKING:
             return f"runs {running}; asks for releases of channel {policy.followed(state)}"
         case Phase.WAITING:
@@ -95,6 +96,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
     """The status document at `now` (seconds since the epoch)."""
     starts, _ = next_boot(state.facts.view)
     progress = report.progress
+    late = accepted(state.expiries)
     return {
         "schema": SCHEMA,
         "written_at": format_time(now),
@@ -129,7 +131,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         "error": None if state.error is None else state.error.to_json(),
         "failures": state.failures,
         "last_check": _time(state.last_check),
-        "next_check": _time(state.next_check),
+        "next_check": _time(state.next_check) if policy.repository else None,
         "hold": None if state.hold is None or not state.hold.active(now) else {
             "by": state.hold.by, "until": _time(state.hold.until),
         },
@@ -140,8 +142,12 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
             "version": state.fallback.version, "reason": state.fallback.reason, "at": format_time(state.fallback.at),
             "by": state.fallback.by,
         },
-        "expiries": {role: format_time(at) for role, at in sorted(report.expiries.items())},
-        "notes": list(report.notes),
+        "expiries": {role: format_time(expiry.at) for role, expiry in sorted(state.expiries.items())},
+        "expiry_warnings": [
+            {"role": each.role, "expired": each.expired, "accepted": each.role in late, "text": each.text}
+            for each in notices(state.expiries, now, policy.warn_early)
+        ],
+        "notes": [*report.notes, *([grace_text(late)] if late else [])],
         "last_install": dict(report.last_install) or None,
         "health": report.health,
     }
@@ -156,7 +162,7 @@ def fault_document(fault: UpdatedError, now: int) -> dict[str, Any]:
         "schema": SCHEMA, "written_at": format_time(now), "next_check": format_time(now), "pid": 0, "pid_start": None,
         "phase": Phase.FAILED.value, "summary": f"could not start; {fault}", "error": fault.to_json(),
         "failures": 1, "channel": "", "enabled": True, "slots": [], "reasons": [], "denied": [], "expiries": {},
-        "notes": [], **dict.fromkeys(nothing),
+        "expiry_warnings": [], "notes": [], **dict.fromkeys(nothing),
     }
 
 

@@ -13,7 +13,18 @@ from updated.core.decision import Decision, resting_phase
 from updated.core.effects import Arm, Check, Effect, Fetch, Invalidate, Reboot, Record, Reject, RollBack, Seal
 from updated.core.errors import UpdatedError
 from updated.core.events import ArmDone, CheckDone, Event, Failed, FetchDone, SealDone, Tick
-from updated.core.policy import Policy, install_obstacles, is_due, next_check, pauses, reboot_obstacles, retry_at
+from updated.core.expiry import grace_text
+from updated.core.policy import (
+    Policy,
+    install_obstacles,
+    is_due,
+    is_time_to_look,
+    next_check,
+    no_repository,
+    pauses,
+    reboot_obstacles,
+    retry_at,
+)
 from updated.core.state import Offer, Phase, State, Target
 from updated.core.version import is_older
 
@@ -21,18 +32,22 @@ from updated.core.version import is_older
 REBOOT_SECONDS = 600
 # A reason that ends soon is not looked at more often than this.
 SHORTEST_WAIT_SECONDS = 60
+IMPORT_AGAIN = "Then import it again: what was handed over is not kept."
 
 
 def tick_at_rest(state: State, event: Tick, policy: Policy) -> Decision:
-    """When the time has come: look for a release."""
-    if not is_due(policy, state.next_check, event.now):
-        return Decision(state)
-    return begin_check(state)
+    """When the time has come: look for a release. Without a repository, that is the reason."""
+    if is_time_to_look(state, policy, event.now):
+        return begin_check(state)
+    if not policy.repository and no_repository() not in state.reasons:
+        return Decision(state.with_changes(reasons=(*state.reasons, no_repository())))
+    return Decision(state)
 
 
 def begin_check(state: State) -> Decision:
     """Asks the repository what there is."""
-    return Decision(state.with_changes(phase=Phase.CHECKING), (Check(state.insist),))
+    reasons = tuple(reason for reason in state.reasons if reason != no_repository())
+    return Decision(state.with_changes(phase=Phase.CHECKING, reasons=reasons), (Check(state.insist),))
 
 
 def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
@@ -40,7 +55,7 @@ def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     again = event.offer is not None and event.offer.manifest == state.failing
     state = state.with_changes(
         last_check=event.now, next_check=next_check(policy, event.now, event.chance), reasons=event.reasons,
-        error=None, failures=state.failures if again else 0, offer=event.offer,
+        error=None, failures=state.failures if again else 0, offer=event.offer, expiries=event.expiries,
     )
     ends = [reason.until for reason in event.reasons if reason.until is not None]
     if ends:
@@ -64,8 +79,10 @@ def _is_better(offer: Offer | None, target: Target) -> bool:
 
 def tick_waiting(state: State, event: Tick, policy: Policy) -> Decision:
     """Begins as soon as nothing stands in the way, and looks again when the time has come."""
-    if is_due(policy, state.next_check, event.now):
+    if is_time_to_look(state, policy, event.now):
         return begin_check(state)
+    if not policy.repository:
+        return Decision(state.with_changes(phase=resting_phase(state), offer=None))
     if state.offer is None:
         return Decision(state)
     return _begin_or_wait(state, event, policy, state.offer)
@@ -76,7 +93,9 @@ def _begin_or_wait(state: State, event: Event, policy: Policy, offer: Offer) -> 
     if obstacles:
         if state.target is not None:
             return _staged_again(state, event, policy)
-        return Decision(state.with_changes(phase=Phase.WAITING, reasons=obstacles, insist=False))
+        waiting = state.with_changes(phase=Phase.WAITING, reasons=obstacles, insist=False)
+        # What was handed over is not kept for later.
+        return Decision(waiting.with_changes(phase=resting_phase(state), offer=None) if state.importing else waiting)
     target = Target(offer.version, offer.manifest, state.passive)
     fetching = state.with_changes(
         phase=Phase.FETCHING, target=target, reasons=(), versions=_without(state.versions, target.slot),
@@ -107,7 +126,10 @@ def seal_done(state: State, event: SealDone, policy: Policy) -> Decision:
         versions={**state.versions, target.slot: target.version},
         manifests={**state.manifests, target.slot: target.manifest},
     )
-    return Decision(staged, (Arm(target.slot, policy.tries),))
+    arm = Arm(target.slot, policy.tries)
+    if not event.accepted:
+        return Decision(staged, (arm,))
+    return Decision(staged, (Record("expired", target.version, grace_text(event.accepted)), arm))
 
 
 def arm_done(state: State, event: ArmDone, policy: Policy) -> Decision:
@@ -133,7 +155,7 @@ def tick_staged(state: State, event: Tick, policy: Policy) -> Decision:
         return Decision(state)
     if not reboot_obstacles(state, policy, event.now):
         return _staged_again(state, event, policy)
-    if is_due(policy, state.next_check, event.now) and not pauses(state, policy, event.now):
+    if is_time_to_look(state, policy, event.now) and not pauses(state, policy, event.now):
         return begin_check(state)
     return Decision(state.with_changes(reasons=reboot_obstacles(state, policy, event.now)))
 
@@ -185,6 +207,11 @@ def leave_slot(state: State, event: Event) -> Decision:
     return Decision(rebooting, (away, Reboot(f"to leave {state.facts.version} in slot {slot}")))
 
 
+def _to_import_again(error: UpdatedError) -> UpdatedError:
+    """`error` of an import: it is not tried again by itself."""
+    return UpdatedError(error.code, error.what, error.cause, f"{error.mend} {IMPORT_AGAIN}")
+
+
 def failed_at_rest(state: State, event: Failed, policy: Policy) -> Decision:
     """Keeps the error for people."""
     return Decision(state.with_changes(error=event.error))
@@ -197,8 +224,9 @@ def failed(state: State, event: Failed, policy: Policy) -> Decision:
     if not event.error.retry:
         again = next_check(policy, event.now, event.chance)
     failing = state.target.manifest if state.target is not None else ""
-    state = state.with_changes(error=event.error, failures=failures, next_check=again, insist=False, failing=failing)
-    record = Record("failed", state.target.version if state.target else "", str(event.error))
+    error = _to_import_again(event.error) if state.importing else event.error
+    state = state.with_changes(error=error, failures=failures, next_check=again, insist=False, failing=failing)
+    record = Record("failed", state.target.version if state.target else "", str(error))
     if state.phase is Phase.CHECKING and state.target is not None:
         return Decision(state.with_changes(phase=Phase.STAGED), (record,))
     if state.phase in (Phase.STAGED, Phase.REBOOTING) and state.target is not None:
