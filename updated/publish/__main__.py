@@ -14,18 +14,18 @@ except ModuleNotFoundError:
     sys.exit("releasectl: the library numpy is missing. Install it: pip install 'updated[publish]'")
 
 from updated.core.errors import UpdatedError
-from updated.publish.verbs import keys, releases, repository
+from updated.publish.verbs import distribution, keys, releases, repository
 from updated.publish.verbs.command import Run, Verbs
 
-OK, FAILED, USAGE = 0, 1, 2
+OK, FAILED, USAGE, NEGLECTED = 0, 1, 2, repository.NEGLECTED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; 0 when it was done, 1 when it was refused or failed, 2 for wrong usage."""
+    """Runs one verb; 0 when it was done, 1 when it was refused or failed, 2 for wrong usage, or a status of its own."""
     options = _parser().parse_args(arguments)
     try:
         run: Run = options.run
-        run(options)
+        status = run(options)
         sys.stdout.flush()
     except UpdatedError as error:
         print(f"releasectl: {_line(error)}", file=sys.stderr)
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("releasectl: interrupted; nodes see the old state or the new one. Run it again.", file=sys.stderr)
         return 130
-    return OK
+    return OK if status is None else status
 
 
 def _line(error: UpdatedError) -> str:
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     repository.declare(verbs)
     keys.declare(verbs.group("key", "look at keys"))
     releases.declare(verbs)
+    distribution.declare(verbs)
     return parser
 
 

@@ -10,7 +10,8 @@ from typing import TypeAlias
 from updated.core.errors import UpdatedError
 from updated.publish.keys import PASSPHRASE_VARIABLE, KeyFolder, passphrase
 
-Run = Callable[[argparse.Namespace], None]
+Run = Callable[[argparse.Namespace], int | None]
+"""A verb: does it, and returns an exit status if it is not 0."""
 _Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 

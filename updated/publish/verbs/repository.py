@@ -14,6 +14,9 @@ from updated.publish.publisher import refresh
 from updated.publish.repository import Repository, locked
 from updated.publish.verbs.command import Verbs, key_folder, pairs
 
+NEGLECTED = 3
+"""The exit status of `refresh` when it signed, and a role is close to its expiry whose keys are elsewhere."""
+
 
 def declare(verbs: Verbs) -> None:
     """Declares the verbs of this module."""
@@ -45,17 +48,19 @@ def _init(options: argparse.Namespace) -> None:
     print(f"The repository {options.repository} is made. Keep two of the root keys in {options.keys} offline.")
 
 
-def _refresh(options: argparse.Namespace) -> None:
+def _refresh(options: argparse.Namespace) -> int | None:
     keys = key_folder(options)
     with locked(options.repository):
         renewal = refresh(Repository(options.repository), keys, now=time.time())
     print(f"Signed anew: {', '.join(renewal.renewed)}.")
-    if renewal.neglected:
-        print(
-            f"releasectl: {', '.join(renewal.neglected)}: close to expiry, and the keys are not in {options.keys}. "
-            "Run refresh where they are.",
-            file=sys.stderr,
-        )
+    if not renewal.neglected:
+        return None
+    print(
+        f"releasectl: {', '.join(renewal.neglected)}: close to expiry, and the keys are not in {options.keys}. "
+        "Run refresh where they are.",
+        file=sys.stderr,
+    )
+    return NEGLECTED
 
 
 def _status(options: argparse.Namespace) -> None:
