@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Mapping
-from pathlib import Path
 
 
 def bundle_of(files: Mapping[str, bytes]) -> bytes:
@@ -17,12 +16,3 @@ def bundle_of(files: Mapping[str, bytes]) -> bytes:
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     return target.getvalue()
-
-
-def make_bundle(repository: Path, path: Path) -> Path:
-    """The bundle `path` with all files of a repository."""
-    files = sorted(each for each in repository.rglob("*") if each.is_file())
-    names = [str(each.relative_to(repository)) for each in files]
-    kept = ("metadata/", "targets/", "blobs/")
-    path.write_bytes(bundle_of({n: f.read_bytes() for n, f in zip(names, files, strict=True) if n.startswith(kept)}))
-    return path

@@ -202,7 +202,9 @@ def test_the_exit_statuses_of_the_other_programs_are_theirs() -> None:
     assert set(statuses("updated-health")) == {
         *health.EXIT_OF.values(), health.EXIT_USAGE, health.EXIT_BOOT_REFERENCE,
     }
-    assert set(statuses("releasectl")) == {releasectl.OK, releasectl.FAILED, releasectl.USAGE, 130}
+    assert set(statuses("releasectl")) == {
+        releasectl.OK, releasectl.FAILED, releasectl.USAGE, releasectl.NEGLECTED, 130,
+    }
 
 
 def literals(module: object, call: str) -> set[str]:

@@ -16,6 +16,7 @@ import pytest
 from tests.publish.conftest import Desk
 from tests.publish.synthetic import edited
 from tests.releases import Window
+from updated.bundle import open_source_at
 from updated.core.errors import UpdatedError
 from updated.core.release import MAX_MANIFEST_LENGTH, Blob, Channel, Component, Release, channel_target, release_target
 from updated.core.state import Target
@@ -31,31 +32,6 @@ from updated.task import Connection, Task
 from updated.trust import Clock, Trust
 
 SLOT_SIZE = 1024 * 1024
-
-
-class TarSource:
-    """Implements `updated.ports.Source` over a bundle, with the standard library alone."""
-
-    def __init__(self, tar: tarfile.TarFile) -> None:
-        self._tar = tar
-
-    def read(self, name: str, most: int) -> bytes:
-        try:
-            file = self._tar.extractfile(name)
-        except KeyError:
-            raise UpdatedError("not-found", name, "is not in the bundle", "Name another one.") from None
-        assert file is not None
-        data = file.read()
-        assert len(data) <= most
-        return data
-
-    def stream(self, name: str, start: int, length: int) -> Iterator[bytes]:
-        data = self.read(name, 2**40)[start : start + length]
-        assert len(data) == length
-        yield data
-
-    def blame(self, name: str, position: int = 0) -> bool:
-        return False
 
 
 class Stick:
@@ -137,7 +113,7 @@ def test_the_longest_names_are_read_back(stick: Stick) -> None:
     stick.desk.promote("stable", version)
     assert stick.write().releases == (version,)
     assert max(map(len, stick.names())) > 100
-    with tarfile.open(stick.file, "r:") as tar, stick.node(TarSource(tar)) as trust:
+    with stick.node(open_source_at(str(stick.file))) as trust:
         assert Release.parse(trust.target(release_target(version), MAX_MANIFEST_LENGTH)).version == Version(version)
 
 
@@ -208,6 +184,13 @@ def test_what_nodes_could_not_take_is_refused(stick: Stick) -> None:
     assert stick.write().releases == ("1.1.0",)
 
 
+def test_a_replacement_goes_along_for_nodes_that_run_what_was_recalled(stick: Stick) -> None:
+    recall(
+        stick.desk.repository, stick.desk.keys, "stable", "1.2.0", "bad", replacement="1.1.0", now=stick.desk.now
+    )
+    assert stick.write("1.2.0").releases == ("1.1.0",)
+
+
 def test_a_release_that_is_out_of_reach_is_refused(stick: Stick) -> None:
     stick.desk.promote("stable", "1.2.0", Shipping(minimum=Version("1.1.0")))
     assert "only be reached from 1.1.0 on" in refused("bad-request", stick, "1.0.0")
@@ -251,8 +234,7 @@ def everything(stick: Stick, source: Source) -> None:
 
 def test_a_node_trusts_the_file_itself(stick: Stick) -> None:
     stick.write("1.0.0")
-    with tarfile.open(stick.file, "r:") as tar:
-        everything(stick, TarSource(tar))
+    everything(stick, open_source_at(str(stick.file)))
 
 
 def test_a_node_trusts_the_unpacked_folder(stick: Stick) -> None:
@@ -260,31 +242,34 @@ def test_a_node_trusts_the_unpacked_folder(stick: Stick) -> None:
     everything(stick, DirectorySource(str(stick.unpacked())))
 
 
-def task(stick: Stick, folder: Path, store: str, regions: dict[str, Window], seeds: dict[str, Window]) -> Task:
+def task(stick: Stick, place: Path, store: str, regions: dict[str, Window], seeds: dict[str, Window]) -> Task:
     manifest = stick.desk.repository.release("1.2.0")[1]
     return Task(
         store=str(stick.folder / store), export=str(stick.folder / "export"), root_of_trust=stick.desk.root.decode(),
         system_time=time.time(), built=0, channel="stable", running="1.0.0", confirmed=True, compatible="demo",
-        any_wave=True, sizes={"rootfs": SLOT_SIZE}, connection=Connection(folder.as_uri()),
+        any_wave=True, sizes={"rootfs": SLOT_SIZE}, connection=Connection("", path=str(place)),
         target=Target("1.2.0", manifest, "b"), regions={name: window.region for name, window in regions.items()},
         seeds={name: window.region for name, window in seeds.items()}, parent=os.getpid(),
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("unpacked", [False, True], ids=["file", "folder"])
 @pytest.mark.parametrize("bases", [[], ["1.0.0"]], ids=["whole", "patch"])
-def test_a_node_installs_from_it_with_the_patch_if_there_is_one(stick: Stick, bases: list[str]) -> None:
+def test_a_node_installs_from_it_with_the_patch_if_there_is_one(
+    stick: Stick, bases: list[str], unpacked: bool
+) -> None:
     stick.write(*bases)
     old, new = ((stick.desk.images / f"{version}-rootfs.img").read_bytes() for version in ("1.0.0", "1.2.0"))
     passive = {"rootfs": Window(stick.folder / "b", b"", SLOT_SIZE)}
     running = {"rootfs": Window(stick.folder / "a", old, SLOT_SIZE)}
     try:
-        folder = stick.unpacked()
-        done = fetch(task(stick, folder, "fetch", passive, running))["installed"]["rootfs"]
+        place = stick.unpacked() if unpacked else stick.file
+        done = fetch(task(stick, place, "fetch", passive, running))["installed"]["rootfs"]
         assert passive["rootfs"].content(len(new)) == new
         component: Component = stick.desk.component("1.2.0")
         assert (done["patch"] > 0) == bool(bases)
         assert (done["blob"] == component.blob.length) == (not bases)
-        seal(task(stick, folder, "seal", passive, running))
+        seal(task(stick, place, "seal", passive, running))
     finally:
         for window in (*passive.values(), *running.values()):
             window.close()

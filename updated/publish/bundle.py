@@ -101,14 +101,14 @@ def _stops(channel: Channel, target: ChannelEntry, running: Sequence[Version]) -
     stops = {target.version: target}
     for version in running:
         at = version
-        if at >= target.version:
+        if at >= target.version and unreachable(channel, at, target, allow_downgrade=True) is not None:
             raise UpdatedError(
                 "bad-request", f"release {target.version}", f"is no update for nodes that run {at}",
-                "Name only versions below it.",
+                "Name only versions below it, or a recalled one that it replaces.",
             )
-        while at < target.version:
-            stop = next((entry for entry in below if entry.version > at), target)
-            why = unreachable(channel, at, stop)
+        while at != target.version:
+            stop = target if at > target.version else next((entry for entry in below if entry.version > at), target)
+            why = unreachable(channel, at, stop, allow_downgrade=True)
             if why is not None:
                 raise UpdatedError(
                     "bad-request", f"release {stop.version} from {at}", why,
