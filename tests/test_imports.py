@@ -17,8 +17,8 @@ CORE_NEVER = {
     "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time", "urllib",
 }
 ONLY_IN = {
-    "tuf": ("updated/trust.py", "updated/publish/"),
-    "securesystemslib": ("updated/trust.py", "updated/publish/"),
+    "tuf": ("updated/tufclient.py", "updated/publish/"),
+    "securesystemslib": ("updated/publish/",),
     "requests": ("updated/http.py",),
     "urllib3": ("updated/http.py",),
     "parted": ("updated/provision.py",),

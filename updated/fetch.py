@@ -103,7 +103,8 @@ def _read(indexes: Indexes, component: Component) -> StoredIndex | None:
 
 def _begin(task: Task, *, root_once_a_day: bool = False) -> tuple[Trust, Source]:
     source = _open_source(task)
-    trust = Trust(source, task.store, task.root_of_trust.encode(), Clock(task.system_time, task.built), task.grace)
+    clock = Clock(task.system_time, task.built)
+    trust = Trust(source, task.store, task.root_of_trust.encode(), clock, grace=task.grace)
     if task.confirmed:
         trust.raise_release_floor(task.running)
     trust.refresh(root_once_a_day=root_once_a_day)

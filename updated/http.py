@@ -114,7 +114,8 @@ class HttpSource:
     """Implements `updated.ports.Source` over the files below `base_url`; usable from several threads.
 
     `throttle` is shared with the other sources of the process; None for one that is the source's own. `may_retry` is
-    asked, with the name of the file, before an attempt that failed is repeated.
+    asked, with the name of the file, before an attempt that failed is repeated. `quoted`: names hold escapes such as
+    `%2F` already, as the specification of TUF has it; without it, a name is that of a file, to the letter.
 
     Raises `UpdatedError` ("bad-config") when `base_url` or a file that `settings` name can't be used.
     """
@@ -126,6 +127,7 @@ class HttpSource:
         *,
         throttle: Throttle | None = None,
         may_retry: Callable[[str], bool] = _always,
+        quoted: bool = False,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = chance.random,
@@ -139,6 +141,7 @@ class HttpSource:
             settings.bandwidth_limit, settings.lowest_rate, settings.window_seconds, sleep=sleep, monotonic=monotonic
         )
         self._may_retry = may_retry
+        self._safe = "/%" if quoted else "/"
         self._sleep = sleep
         self._random = random
         self._session = _Session()
@@ -238,7 +241,7 @@ class HttpSource:
         return failures + 1
 
     def _url(self, name: str) -> str:
-        return self._base + quote(checked_name(name), safe="/")
+        return self._base + quote(checked_name(name), safe=self._safe)
 
     def _response(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """The answer with status 200 or 206, after redirects; its body is not read yet."""

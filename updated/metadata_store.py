@@ -1,13 +1,17 @@
-"""The folder of cached metadata: its lock, what makes it durable, and files below it."""
+"""The folder of cached metadata: its lock, what is left over in it, and files below it."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import re
 
 from bootctl import durable
 from updated.core.errors import UpdatedError
 from updated.directory import checked_name
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # of bootctl.durable
 
 
 def locked(store: str) -> int:
@@ -37,17 +41,13 @@ def holds(path: str, data: bytes) -> bool:
         return False
 
 
-def sync(store: str) -> None:
-    """Brings the cached metadata to the medium; the library only renames it into place."""
-    for folder in (os.path.join(store, "root_history"), store):
-        for name in sorted(os.listdir(folder)):
-            if name.endswith(".json") and not os.path.islink(path := os.path.join(folder, name)):
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    durable.sync_fd(fd)
-                finally:
-                    os.close(fd)
-        durable.sync_directory(folder)
+def tidy(store: str) -> None:
+    """Removes what a process that was killed while it wrote a file has left of it."""
+    for folder in (store, os.path.join(store, "root_history")):
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                if _TEMPORARY.fullmatch(name):
+                    durable.remove(os.path.join(folder, name))
 
 
 def write(directory: str, name: str, data: bytes) -> None:

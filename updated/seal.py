@@ -22,7 +22,8 @@ def seal(task: Task) -> Mapping[str, Any]:
     if task.target is None:
         raise UpdatedError("internal", "the task", "names no release", "Report it.")
     source = DirectorySource(task.export)
-    trust = Trust(source, task.store, task.root_of_trust.encode(), Clock(task.system_time, task.built), task.grace)
+    clock = Clock(task.system_time, task.built)
+    trust = Trust(source, task.store, task.root_of_trust.encode(), clock, grace=task.grace)
     if task.confirmed:
         trust.raise_release_floor(task.running)
     trust.refresh()

@@ -14,9 +14,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 from tuf.api.metadata import (  # type: ignore[attr-defined]
@@ -37,12 +39,23 @@ CHANNELS = ("stable", "beta", "alpha")
 TOP_ROLES = ("root", "timestamp", "snapshot", "targets")
 
 
+@dataclass(frozen=True)
+class Branch:
+    """A delegation to `role`; `keys` are those that the delegator trusts, or None for the keys that the role has."""
+
+    role: str
+    paths: Sequence[str]
+    terminating: bool = True
+    keys: Sequence[CryptoSigner] | None = None
+
+
 class RepositorySimulator:
     """Signs with Ed25519 keys that it makes itself: root 2 of 3, and one key for each other role.
 
     Attributes, all of which a test may change before `publish`: `versions` and `expiries` (seconds since the epoch) by
-    role; `keys` by role; `contents`, the targets by role and path; `delegated`, the roles that targets delegates to, in
-    order, with their path patterns. `root_of_trust`: the first root metadata, to be pinned.
+    role; `keys` by role, of any kind; `thresholds` where they are not one; `contents`, the targets by role and path;
+    `delegated`, the roles that targets delegates to, in order, with their path patterns; `consistent`, whether file
+    names have versions and digests in them. `root_of_trust`: the first root metadata, to be pinned.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, now: float, channels: Iterable[str] = CHANNELS) -> None:
@@ -54,7 +67,10 @@ class RepositorySimulator:
         self.keys = {role: [CryptoSigner.generate_ed25519()] for role in roles}
         self.keys["root"] += [CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()]
         self.contents: dict[str, dict[str, bytes]] = {role: {} for role in ("targets", *self.delegated)}
+        self.thresholds = {"root": 2}
+        self.consistent = True
         self.root_of_trust = b""
+        self._branches: dict[str, list[Branch]] = {}
         self._published: dict[str, bytes] = {}
         self._dirty = set(roles)
         self._former_root_keys: list[CryptoSigner] = []
@@ -70,6 +86,29 @@ class RepositorySimulator:
         role = self.role_of(path)
         del self.contents[role][path]
         self._dirty.add(role)
+
+    def sign_target(self, role: str, path: str, data: bytes) -> None:
+        """Adds or replaces a target in `role`, whether or not anybody delegates it to that role."""
+        self.contents[role][path] = data
+        self._dirty.add(role)
+
+    def delegate(
+        self,
+        delegator: str,
+        role: str,
+        paths: Sequence[str],
+        *,
+        terminating: bool = False,
+        keys: Sequence[CryptoSigner] | None = None,
+    ) -> None:
+        """Makes `delegator` delegate `paths` to `role`, after all that it delegates already; see `Branch`."""
+        if role not in self.contents:
+            self.contents[role] = {}
+            self.versions[role] = 0
+            self.expiries[role] = self.expiries[delegator]
+            self.keys[role] = [CryptoSigner.generate_ed25519()]
+        self._branches.setdefault(delegator, []).append(Branch(role, paths, terminating, keys))
+        self._dirty |= {delegator, role}
 
     def add_blob(self, data: bytes) -> str:
         """Stores `data` under `blobs/`, at once, and returns its SHA-256."""
@@ -135,12 +174,15 @@ class RepositorySimulator:
 
     def target_name(self, role: str, path: str) -> str:
         """The name of the target's file in the repository."""
+        if not self.consistent:
+            return f"targets/{path}"
         folder, slash, name = path.rpartition("/")
         return f"targets/{folder}{slash}{hashlib.sha256(self.contents[role][path]).hexdigest()}.{name}"
 
     def metadata_name(self, role: str) -> str:
-        """The name of the newest metadata file of `role` in the repository."""
-        return f"metadata/{role}.json" if role == "timestamp" else f"metadata/{self.versions[role]}.{role}.json"
+        """The name of the newest metadata file of `role` in the repository, in which that of the role is quoted."""
+        versioned = role == "root" or (self.consistent and role != "timestamp")
+        return f"metadata/{f'{self.versions[role]}.' if versioned else ''}{quote(role, '')}.json"
 
     def sign(self, role: str, signed: Signed) -> bytes:
         """`signed` as metadata with the signatures of the keys of `role`."""
@@ -164,26 +206,31 @@ class RepositorySimulator:
         return {"version": self.versions[role], "expires": datetime.fromtimestamp(self.expiries[role], UTC)}
 
     def _root(self) -> Root:
-        root = Root(**self._common("root"), consistent_snapshot=True)
+        root = Root(**self._common("root"), consistent_snapshot=self.consistent)
         for role in TOP_ROLES:
             for key in self.keys[role]:
                 root.add_key(key.public_key, role)
-        root.roles["root"].threshold = 2
+            root.roles[role].threshold = self.thresholds.get(role, 1)
         return root
 
     def _targets(self, role: str) -> Targets:
         files = {}
         for path, data in self.contents[role].items():
             files[path] = TargetFile(len(data), {"sha256": hashlib.sha256(data).hexdigest()}, path)
-        delegations = None
+        branches = [*self._branches.get(role, ())]
         if role == "targets":
-            delegated = self.delegated.items()
-            roles = {name: DelegatedRole(name, [], 1, terminating=True, paths=paths) for name, paths in delegated}
-            delegations = Delegations({}, roles)
+            branches = [*(Branch(name, paths) for name, paths in self.delegated.items()), *branches]
+        roles = {
+            branch.role: DelegatedRole(
+                branch.role, [], self.thresholds.get(branch.role, 1), branch.terminating, [*branch.paths]
+            )
+            for branch in branches
+        }
+        delegations = Delegations({}, roles) if roles else None
         targets = Targets(**self._common(role), targets=files, delegations=delegations)
-        for name in self.delegated if role == "targets" else ():
-            for key in self.keys[name]:
-                targets.add_key(key.public_key, name)
+        for branch in branches:
+            for key in self.keys[branch.role] if branch.keys is None else branch.keys:
+                targets.add_key(key.public_key, branch.role)
         return targets
 
     def _snapshot(self) -> Snapshot:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
 from tests.fakes.repository import RepositorySimulator
@@ -104,3 +106,41 @@ def test_a_blob_is_named_by_its_digest(repository: RepositorySimulator) -> None:
     digest = repository.add_blob(b"content")
     assert Path(repository.directory, "blobs", digest).read_bytes() == b"content"
     assert digest == hashlib.sha256(b"content").hexdigest()
+
+
+def test_roles_can_delegate_to_others_with_keys_of_their_choice(repository: RepositorySimulator) -> None:
+    foreign = CryptoSigner.generate_ecdsa()
+    repository.delegate("releases", "a/b", ["x/*"])
+    repository.delegate("stable", "a/b", ["y/*"], terminating=True, keys=[foreign])
+    repository.sign_target("a/b", "x/1", b"one")
+    repository.publish()
+    assert repository.metadata_name("a/b") == "metadata/1.a%2Fb.json"
+    metadata = _load(repository, "a/b")
+    _load(repository, "releases").signed.verify_delegate("a/b", metadata.signed_bytes, metadata.signatures)
+    stable = _load(repository, "stable").signed
+    with pytest.raises(UnsignedMetadataError):
+        stable.verify_delegate("a/b", metadata.signed_bytes, metadata.signatures)
+    assert stable.delegations.roles["a/b"].terminating
+    assert _load(repository, "snapshot").signed.meta["a/b.json"].version == 1
+
+
+def test_a_threshold_holds_for_the_role_that_it_is_set_for(repository: RepositorySimulator) -> None:
+    repository.thresholds |= {"snapshot": 2, "stable": 2}
+    repository.rotate_key("snapshot")
+    repository.rotate_key("stable")
+    repository.publish()
+    assert _load(repository, "root").signed.roles["snapshot"].threshold == 2
+    assert _load(repository, "root").signed.roles["root"].threshold == 2
+    assert _load(repository, "targets").signed.delegations.roles["stable"].threshold == 2
+
+
+def test_without_consistent_snapshots_only_the_root_has_its_version_in_its_name(tmp_path: Path) -> None:
+    repository = RepositorySimulator(tmp_path, now=NOW, channels=())
+    repository.consistent = False
+    repository.set_target("releases/1.0.json", b"release")
+    repository.publish()
+    assert _names(repository) == {
+        "metadata/1.root.json", "metadata/timestamp.json", "metadata/snapshot.json", "metadata/targets.json",
+        "metadata/releases.json", "targets/releases/1.0.json",
+    }
+    assert not _load(repository, "root").signed.consistent_snapshot

@@ -77,6 +77,51 @@ def test_a_clock_beyond_the_calendar_is_no_traceback(world: World) -> None:
     assert refused.value.code == "metadata-expired"
 
 
+@pytest.mark.parametrize("absurd", [float("nan"), float("-inf"), -(2.0**62), -1.0, 0.0])
+def test_a_clock_that_tells_no_time_revives_nothing(world: World, absurd: float) -> None:
+    with world.cycle(system=NOW + 6 * DAY, built=0):
+        pass
+    with world.cycle(system=absurd, built=0) as trust:
+        assert trust.reference_time == NOW + 6 * DAY
+    world.repository.set_expiry("timestamp", NOW + 6 * DAY)
+    world.repository.publish()
+    with pytest.raises(UpdatedError) as refused, world.cycle(system=absurd, built=0):
+        pass
+    assert refused.value.code == "metadata-expired"
+    assert "the last trusted time" in refused.value.cause
+
+
+@pytest.mark.parametrize("absurd", [float("nan"), -1.0])
+def test_a_clock_that_tells_no_time_lets_no_newer_root_wait(world: World, absurd: float) -> None:
+    with world.cycle(root_once_a_day=True):
+        pass
+    world.repository.rotate_key("root")
+    before = world.repository.saved()
+    world.repository.publish()
+    world.repository.restore(before | {"2.root.json": world.repository.saved()["2.root.json"]})
+    with world.cycle(system=absurd, root_once_a_day=True) as trust:
+        assert trust.versions()["root"] == 2
+
+
+@pytest.mark.parametrize("absurd", [2.0**40, 1e300, float("inf")])
+def test_a_clock_beyond_all_times_refuses_everything_and_is_not_remembered(world: World, absurd: float) -> None:
+    for how in ({"system": absurd}, {"system": float(NOW), "built": int(min(absurd, 2.0**60))}):
+        with pytest.raises(UpdatedError) as refused, world.cycle(**how):  # type: ignore[arg-type]
+            pass
+        assert refused.value.code == "metadata-expired"
+        assert "9999-12-31" in refused.value.cause
+    with world.cycle(system=NOW) as trust:
+        assert trust.reference_time == NOW
+
+
+def test_what_expires_at_the_very_second_is_expired(world: World) -> None:
+    with world.cycle(system=NOW + 30 * DAY - 1):
+        pass
+    with pytest.raises(UpdatedError) as refused, world.cycle(system=NOW + 30 * DAY):
+        pass
+    assert refused.value.code == "metadata-expired"
+
+
 def test_an_expired_intermediate_root_is_passed_through(world: World) -> None:
     world.repository.set_expiry("root", NOW - 5 * DAY)
     world.repository.publish()

@@ -16,7 +16,7 @@ MONTH = 30 * DAY
 
 def trust(world: World, grace: int, system: float) -> Trust:
     source = DirectorySource(world.repository.directory)
-    return Trust(source, str(world.store), world.repository.root_of_trust, Clock(system, NOW - DAY), grace)
+    return Trust(source, str(world.store), world.repository.root_of_trust, Clock(system, NOW - DAY), grace=grace)
 
 
 def test_expired_metadata_is_accepted_within_the_grace_and_named(world: World) -> None:

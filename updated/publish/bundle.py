@@ -24,7 +24,7 @@ from updated.indexes import read_signed
 from updated.ports import Source
 from updated.publish.reading import FIRST_ROOT, TIMESTAMP, Reading, pages, reading
 from updated.publish.repository import UNFINISHED
-from updated.trust import CONFIG
+from updated.tufclient import CONFIG
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from updated.ports import Source
 from updated.publish.fetching import Fetching, Progress
 from updated.publish.reading import FIRST_ROOT, TIMESTAMP, Files, Reading, pages, reading
 from updated.publish.repository import UNFINISHED, locked
-from updated.trust import CONFIG
+from updated.tufclient import CONFIG
 
 _FOLDERS: Final = ("metadata", "targets", "targets/channels", "targets/releases", "blobs")
 _State = Sequence[tuple[str, Metadata[Any]]]

@@ -28,7 +28,8 @@ from updated.core.release import (
 from updated.directory import DirectorySource
 from updated.ports import Source
 from updated.publish.repository import RELEASES, TOP_ROLES
-from updated.trust import CONFIG, Clock, Trust
+from updated.trust import Clock, Trust
+from updated.tufclient import CONFIG
 
 FIRST_ROOT: Final = "metadata/1.root.json"
 TIMESTAMP: Final = "metadata/timestamp.json"
