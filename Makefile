@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint docs bench powercut system-packages clean help
+.PHONY: demo test lint docs bench powercut conformance system-packages clean help
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,11 @@ bench: $(STAMP) ## Compare with other tools; see packaging/doc/benchmark.md
 
 powercut: $(STAMP) ## Cut each change of the boot reference at each write; see packaging/doc/crash-model.md
 	$(BIN)/pytest tests/crash tests/qemu --every-cut --write-table
+
+SUITE ?= build/tuf-conformance
+conformance: $(STAMP) ## The public TUF conformance suite, from its checkout SUITE=
+	@test -d '$(SUITE)/tuf_conformance' || { echo 'SUITE= must name a checkout of theupdateframework/tuf-conformance.' >&2; exit 1; }
+	cd '$(SUITE)' && '$(CURDIR)/$(BIN)/pytest' -q -p no:cacheprovider --rootdir=. tuf_conformance --entrypoint='$(CURDIR)/tests/conformance/client'
 
 docs: $(STAMP) ## Write the generated tables of the documents anew
 	$(BIN)/python -m tests.documents

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.publish.client import Client
+from tests.publish.node import Node
 from tests.publish.synthetic import noise
 from updated.core.release import Blob, Component, Release
 from updated.core.version import Version
+from updated.publish import keychange
 from updated.publish.founding import initialize
+from updated.publish.keyrecord import KeyRecord
 from updated.publish.keys import KeyFolder
 from updated.publish.publisher import PATCHES, Shipping, add, promote
 from updated.publish.repository import Repository
@@ -58,6 +63,34 @@ class Desk:
     def blob(self, part: Blob) -> Path:
         """The path of a file in `blobs/`."""
         return self.path / "blobs" / part.sha256
+
+    def key(self, name: str, scheme: str = "ed25519") -> KeyRecord:
+        """A new key in the folder."""
+        return self.keys.generate(name, scheme)
+
+    def keyid(self, name: str) -> str:
+        return self.keys.record(name).keyid
+
+    def rotate(self, role: str, old: str, new: str) -> bool:
+        """Takes the key `new` of the folder into the role, and `old` out."""
+        record = self.keys.record(new)
+        return keychange.rotate(self.repository, self.keys, role, self.keyid(old), record, now=self.now)
+
+    def without(self, *names: str) -> KeyFolder:
+        """The key folder of somebody who doesn't have these private keys, but their records."""
+        folder = Path(tempfile.mkdtemp(prefix="keys-", dir=self.images))
+        shutil.copytree(self.keys.path, folder, dirs_exist_ok=True)
+        for name in names:
+            (folder / f"{name}.pem").unlink(missing_ok=True)
+        return KeyFolder(str(folder))
+
+    def only(self, *names: str) -> KeyFolder:
+        """The key folder of somebody who has these private keys alone, and the records of all."""
+        return self.without(*(name for name in self.keys.records() if name not in names))
+
+    def node(self, name: str = "node") -> Node:
+        """A node that pins the first root; a new one for each name."""
+        return Node(self.path, self.images / f"store-{name}", self.root, self.now)
 
     def promote(self, channel: str, version: str, shipping: Shipping | None = None) -> None:
         promote(self.repository, self.keys, channel, version, shipping or Shipping(), now=self.now)

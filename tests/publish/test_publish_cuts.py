@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tuf.api.exceptions import UnsignedMetadataError
 
 from bootctl import durable
 from tests.publish.client import Client
 from tests.publish.conftest import Desk
 from tests.publish.synthetic import edited
 from updated.core.version import Version
+from updated.publish import keychange, rounds
 from updated.publish.inspection import verify
 from updated.publish.publisher import recall, refresh
+from updated.publish.repository import Repository
 
 
 class Cut(BaseException):
@@ -64,13 +67,48 @@ def renew(desk: Desk) -> None:
     refresh(desk.repository, desk.keys, now=desk.now)
 
 
+def rotation_of(role: str, old: str) -> Callable[[Desk], None]:
+    def rotate(desk: Desk) -> None:
+        desk.rotate(role, old, "fresh")
+
+    return rotate
+
+
+rotate_root, rotate_targets, rotate_snapshot, rotate_timestamp, rotate_stable = (
+    rotation_of(role, old)
+    for role, old in [("root", "root-1"), *((role, role) for role in ("targets", "snapshot", "timestamp", "stable"))]
+)
+
+
+def publish_request(desk: Desk) -> None:
+    if desk.repository.roles.root.signed.version > 1:
+        return
+    file = desk.images / "request.json"
+    file.unlink(missing_ok=True)
+    asking = Repository(str(desk.path), request=str(file))
+    fresh = desk.keys.record("fresh")
+    keychange.rotate(asking, desk.keys, "targets", desk.keyid("targets"), fresh, now=desk.now)
+    rounds.publish(desk.repository, desk.keys, [rounds.read(str(file))], now=desk.now)
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("publish", [add, ship, take_back, renew])
+@pytest.mark.parametrize(
+    "publish",
+    [
+        add, ship, take_back, renew, rotate_root, rotate_targets, rotate_snapshot, rotate_timestamp, rotate_stable,
+        publish_request,
+    ],
+    ids=[
+        "add", "ship", "take_back", "renew", "rotate_root", "rotate_targets", "rotate_snapshot", "rotate_timestamp",
+        "rotate_stable", "publish_request",
+    ],
+)
 def test_a_cut_at_any_effect_leaves_the_old_state_or_the_new_one(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, publish: Callable[[Desk], None], after: bool
 ) -> None:
     desk.add("1.0.0", seed=1)
     desk.promote("beta", "1.0.0")
+    desk.key("fresh")
     shutil.copytree(desk.path, tmp_path / "before")
     for at in itertools.count(1):
         shutil.rmtree(desk.path)
@@ -90,6 +128,39 @@ def test_a_cut_at_any_effect_leaves_the_old_state_or_the_new_one(
             break
     # Each of these writes at least two files of metadata: replaced, and its folder synced.
     assert at > 4
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("role", ["targets", "snapshot", "timestamp"])
+def test_a_cut_rotation_of_a_lost_key_is_completed_by_the_next_command(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str, after: bool
+) -> None:
+    """Nodes can't read the repository when it was cut between the new root and the timestamp."""
+    desk.key("fresh")
+    desk.keys = desk.without(role)
+    shutil.copytree(desk.path, tmp_path / "before")
+    unreadable = []
+    for at in itertools.count(1):
+        shutil.rmtree(desk.path)
+        shutil.copytree(tmp_path / "before", desk.path)
+        with monkeypatch.context() as patch:
+            scissors = Scissors(patch, at, after=after)
+            with contextlib.suppress(Cut):
+                desk.rotate(role, role, "fresh")
+        with Client(desk.path, desk.root) as client:
+            try:
+                client.fetch()
+            except UnsignedMetadataError:
+                unreadable.append(at)
+            assert desk.repository.interrupted == (at in unreadable)
+            desk.rotate(role, role, "fresh")
+            assert not desk.repository.interrupted
+            client.fetch()
+            verify(desk.repository, now=desk.now)
+        if scissors.count < at:
+            break
+    # Before the folder of the new root is synced, and before the timestamp gets its name.
+    assert 1 <= len(unreadable) <= 2
 
 
 class Death:

@@ -198,7 +198,8 @@ def test_key_list_shows_which_private_keys_are_there(releasectl: Run, image: str
     code, text, _ = releasectl("key", "list", "repository", "--keys", "keys")
     assert code == 0
     assert "root: 2 of 3" in text
-    assert "in keys: root-1, root-2\n" in text
+    assert re.search(r"^  [0-9a-f]{64} ed25519 root-3$", text, re.MULTILINE)
+    assert "can sign with keys: root-1, root-2\n" in text
     assert "root-1" not in releasectl("key", "list", "repository")[1]
 
 

@@ -23,8 +23,9 @@ from updated.core.version import Version
 from updated.publish.founding import DAYS, initialize
 from updated.publish.inspection import verify
 from updated.publish.keys import KeyFolder
+from updated.publish.publication import Publication
 from updated.publish.publisher import Shipping, recall, refresh, roll_out
-from updated.publish.repository import Publication, locked
+from updated.publish.repository import locked
 from updated.publish.waves import paused, ramp, waves
 
 DAY = 86400
@@ -89,8 +90,7 @@ def leaked(desk: Desk, role: str, key: str, path: str, data: bytes) -> None:
     roles = desk.repository.roles
     publication = Publication(str(desk.path), roles, desk.keys, desk.now)
     target: Metadata[Targets] = roles.delegated[role]
-    signer = desk.keys.signer(key, roles.keyids(key))
-    assert signer is not None
+    (signer,) = desk.keys.signers(roles.keyids(key)).signers
     info = TargetFile.from_data(path, data, ["sha256"])
     target.signed.targets[path] = info
     target.signed.version += 1
@@ -170,15 +170,18 @@ def test_each_verb_needs_only_its_own_keys(desk: Desk, tmp_path: Path) -> None:
         folder = tmp_path / f"only-{'-'.join(names)}"
         folder.mkdir()
         for name in names:
-            (folder / f"{name}.pem").write_bytes((whole / f"{name}.pem").read_bytes())
+            for file in (f"{name}.pem", f"{name}.json"):
+                (folder / file).write_bytes((whole / file).read_bytes())
         desk.keys = KeyFolder(str(folder))
 
     with_keys("releases", "snapshot", "timestamp")
     desk.add("1.0.0")
-    assert "stable.pem" in refused("bad-key", desk.promote, "stable", "1.0.0")
+    assert "no record of it in" in refused("bad-key", desk.promote, "stable", "1.0.0")
+    (Path(desk.keys.path) / "stable.json").write_bytes((whole / "stable.json").read_bytes())
+    assert "stable.pem is not there" in refused("bad-key", desk.promote, "stable", "1.0.0")
     with_keys("stable", "snapshot", "timestamp")
     desk.promote("stable", "1.0.0")
-    assert "releases.pem" in refused("bad-key", desk.add, "1.0.1", seed=2)
+    assert "the role releases" in refused("bad-key", desk.add, "1.0.1", seed=2)
     with_keys("snapshot", "timestamp")
     refresh(desk.repository, desk.keys, now=desk.now)
 
@@ -390,12 +393,7 @@ def test_what_the_key_of_another_role_signed_is_refused(desk: Desk, forged: str)
     chain = {"root": ["root"], "timestamp": ["timestamp"], "snapshot": ["snapshot", "timestamp"]}
     for role in chain.get(forged, [forged, "snapshot", "timestamp"]):
         metadata = roles.all()[role]
-        signer = (
-            desk.keys.signer("beta", roles.keyids("beta"))
-            if role == forged
-            else desk.keys.signer(role, roles.keyids(role))
-        )
-        assert signer is not None
+        signer = desk.keys.signers(roles.keyids("beta" if role == forged else role)).signers[0]
         metadata.signed.version += 1
         metadata.sign(signer)
         data = metadata.to_bytes()

@@ -14,7 +14,7 @@ except ModuleNotFoundError:
     sys.exit("releasectl: the library numpy is missing. Install it: pip install 'updated[publish]'")
 
 from updated.core.errors import UpdatedError
-from updated.publish.verbs import distribution, keys, releases, repository
+from updated.publish.verbs import distribution, keys, releases, repository, requests
 from updated.publish.verbs.command import Run, Verbs
 
 OK, FAILED, USAGE, NEGLECTED = 0, 1, 2, repository.NEGLECTED
@@ -62,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = Verbs(parser.add_subparsers(required=True, metavar="VERB"))
     repository.declare(verbs)
-    keys.declare(verbs.group("key", "look at keys"))
+    keys.declare(verbs.group("key", "make keys, and say which of them sign which role"))
+    requests.declare(verbs.group("request", "sign a change together with others"))
     releases.declare(verbs)
     distribution.declare(verbs)
     return parser

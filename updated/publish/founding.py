@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from tuf.api.metadata import (  # type: ignore[attr-defined]
@@ -22,17 +23,10 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 from bootctl import durable
 from updated.core.errors import UpdatedError
 from updated.core.release import Channel, channel_target, is_name
+from updated.publish import rules
 from updated.publish.keys import KeyFolder
-from updated.publish.repository import (
-    LIFETIME,
-    RELEASES,
-    TOP_ROLES,
-    Publication,
-    Repository,
-    Roles,
-    expiry,
-    key_names,
-)
+from updated.publish.publication import Publication
+from updated.publish.repository import LIFETIME, RELEASES, TOP_ROLES, Repository, Roles, expiry
 
 ROOT_KEYS: Final = 3
 ROOT_THRESHOLD: Final = 2
@@ -43,30 +37,33 @@ _FOLDERS: Final = ("blobs", "targets/channels", "targets/releases", "targets", "
 
 
 def initialize(
-    path: str, keys: KeyFolder, channels: Sequence[str], *, days: Mapping[str, int], now: float
+    path: str, keys: KeyFolder, channels: Sequence[str], *, days: Mapping[str, int], now: float,
+    members: Mapping[str, Sequence[str]] = MappingProxyType({}), thresholds: Mapping[str, int] = MappingProxyType({}),
 ) -> Repository:
-    """Makes a repository with empty channels in the folder `path`, and all its keys.
+    """Makes a repository with empty channels in the folder `path`.
 
-    `days` overrides how long signatures last, by role. `now` is in seconds since the epoch. Raises `UpdatedError`
-    ("bad-repository", "bad-key", "bad-request") and OSError.
+    By role: `days` overrides how long signatures last; `members` are the names of its keys in the folder, and a role
+    without any gets new ones; `thresholds` overrides how many have to sign. `now` is in seconds since the epoch.
+    Raises `UpdatedError` ("bad-repository", "bad-key", "bad-request") and OSError.
     """
     _check_channels(channels)
     lifetimes = dict(DAYS) | dict.fromkeys(channels, CHANNEL_DAYS)
     for role, number in days.items():
-        if role not in lifetimes or not 1 <= number <= 36500:
+        if role not in lifetimes or not 1 <= number <= rules.LONGEST_LIFETIME:
             raise UpdatedError(
-                "bad-request", f"the lifetime {role}={number}", "is not for one of its roles, or not 1 to 36500",
+                "bad-request", f"the lifetime {role}={number}",
+                f"is not for one of its roles, or not 1 to {rules.LONGEST_LIFETIME}",
                 f"The roles are {', '.join(lifetimes)}.",
             )  # fmt: skip
     lifetimes |= days
     if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
         raise UpdatedError("bad-repository", f"the folder {path}", "is not empty", "Name a new or an empty folder.")
-    names = {role: key_names(role, ROOT_KEYS) for role in lifetimes}
-    keys.refuse_existing(name for each in names.values() for name in each)
-    publics = {role: {(key := keys.generate(name).public_key).keyid: key for name in names[role]} for role in names}
+    needed = dict.fromkeys(lifetimes, 1) | {"root": ROOT_THRESHOLD} | dict(thresholds)
+    publics = _publics(keys, list(lifetimes), members, needed)
     for folder in _FOLDERS:
         os.makedirs(os.path.join(path, folder), exist_ok=True)
-    roles = _first_roles(lifetimes, publics, now)
+    roles = _first_roles(lifetimes, publics, needed, now)
+    rules.check(roles.root.signed, roles.targets.signed)
     publication = Publication(path, roles, keys, now, tuple(lifetimes))
     for channel in channels:
         publication.put(channel, channel_target(channel), Channel(channel).format())
@@ -78,8 +75,36 @@ def initialize(
     return Repository(path)
 
 
+def _new_names(role: str) -> list[str]:
+    """What the keys are called that are made for `role`."""
+    return [role] if role != "root" else [f"root-{number}" for number in range(1, ROOT_KEYS + 1)]
+
+
+def _publics(
+    keys: KeyFolder, roles: Sequence[str], members: Mapping[str, Sequence[str]], needed: Mapping[str, int]
+) -> dict[str, dict[str, Key]]:
+    """The public keys by role and key id; those that were not named are made, when nothing is wrong with the others."""
+    for role in (*members, *needed):
+        if role not in roles:
+            raise UpdatedError("bad-request", f"the role {role!r}", "is not there", f"Name one of {', '.join(roles)}.")
+    given = {role: [keys.record(name) for name in names] for role, names in members.items()}
+    new = {role: _new_names(role) for role in roles if role not in given}
+    for role in roles:
+        count = len({record.keyid for record in given[role]} if role in given else new[role])
+        absent = keys.signers(record.keyid for record in given.get(role, ())).absent
+        if not 1 <= needed[role] <= count - len(absent):
+            raise UpdatedError(
+                "bad-key", f"the role {role}", f"needs {needed[role]} of its {count} keys, and has here all but "
+                f"{', '.join(absent) or 'none'}", "Name more keys, or another threshold; others can be added later.",
+            )  # fmt: skip
+    rules.check_separation((role, record.key) for role, records in given.items() for record in records)
+    keys.refuse_existing(name for names in new.values() for name in names)
+    made = {role: [keys.generate(name) for name in names] for role, names in new.items()}
+    return {role: {record.keyid: record.key for record in (given | made)[role]} for role in roles}
+
+
 def _check_channels(channels: Sequence[str]) -> None:
-    reserved = {*TOP_ROLES, RELEASES, *key_names("root", ROOT_KEYS)}
+    reserved = {*TOP_ROLES, RELEASES, *_new_names("root")}
     for name in channels:
         if not is_name(name) or name in reserved or channels.count(name) > 1:
             raise UpdatedError(
@@ -91,11 +116,12 @@ def _check_channels(channels: Sequence[str]) -> None:
         raise UpdatedError("bad-request", "the channels", "are none", "Name at least one.")
 
 
-def _first_roles(lifetimes: Mapping[str, int], publics: Mapping[str, Mapping[str, Key]], now: float) -> Roles:
+def _first_roles(
+    lifetimes: Mapping[str, int], publics: Mapping[str, Mapping[str, Key]], thresholds: Mapping[str, int], now: float
+) -> Roles:
     def lasting(role: str) -> dict[str, int]:
         return {LIFETIME: lifetimes[role]}
 
-    thresholds = dict.fromkeys(lifetimes, 1) | {"root": ROOT_THRESHOLD}
     delegated = [role for role in lifetimes if role not in TOP_ROLES]
     root = Root(
         version=1, expires=expiry(now, lifetimes["root"]), unrecognized_fields=lasting("root"),
@@ -108,7 +134,7 @@ def _first_roles(lifetimes: Mapping[str, int], publics: Mapping[str, Mapping[str
         roles={
             role: DelegatedRole(
                 role, list(publics[role]), thresholds[role], terminating=True,
-                paths=["releases/*"] if role == RELEASES else [channel_target(role)],
+                paths=rules.paths_of(role),
             )
             for role in delegated
         },

@@ -23,13 +23,8 @@ from updated.core.rollout import Curve, Rollout
 from updated.core.version import Version
 from updated.publish import blob
 from updated.publish.keys import KeyFolder
-from updated.publish.repository import (
-    LIFETIME,
-    RELEASES,
-    Publication,
-    Repository,
-    available_signers,
-)
+from updated.publish.publication import Publication
+from updated.publish.repository import LIFETIME, RELEASES, Repository
 from updated.publish.store import Earlier, Progress, Store, Stored
 from updated.publish.waves import continued
 
@@ -56,7 +51,7 @@ def add(
     Returns what was stored by component; nothing when the release was published already. Raises `UpdatedError`
     ("bad-image", "bad-request", "bad-key", ...) and OSError.
     """
-    publication = Publication(repository.path, repository.roles, keys, now, (RELEASES,))
+    publication = Publication.of(repository, keys, now, (RELEASES,))
     known = [repository.release(version)[0] for version in repository.versions]
     found = {name: _identify(name, image) for name, image in images.items()}
     # What nodes would refuse is found before hours are spent on compressing.
@@ -265,7 +260,7 @@ def _published_version(repository: Repository, version: str) -> Version:
 def _ship(repository: Repository, keys: KeyFolder, manifest: Channel, now: float) -> None:
     data = manifest.format()
     _check(Channel.parse, data, f"channel {manifest.name}")
-    publication = Publication(repository.path, repository.roles, keys, now, (manifest.name,))
+    publication = Publication.of(repository, keys, now, (manifest.name,))
     publication.put(manifest.name, channel_target(manifest.name), data)
     publication.sign(manifest.name)
     publication.commit()
@@ -282,16 +277,24 @@ class Renewal:
 def refresh(repository: Repository, keys: KeyFolder, *, now: float) -> Renewal:
     """Signs snapshot and timestamp anew, and each role that is close to its expiry and whose keys are there.
 
-    Raises `UpdatedError` ("bad-key") and OSError.
+    Asks for the signatures of those roles, whose keys ever are there, when the repository is one for a request. Raises
+    `UpdatedError` ("bad-key", "bad-request") and OSError.
     """
     roles = repository.roles
     due = [role for role in roles.all() if role not in ("snapshot", "timestamp") and is_due(repository, role, now)]
-    able = [role for role in due if len(available_signers(roles, role, keys)) >= roles.threshold(role)]
-    publication = Publication(repository.path, roles, keys, now, tuple(able))
+    able = [role for role in due if len(keys.signers(roles.keyids(role)).signers) >= roles.threshold(role)]
+    if repository.request is not None:
+        if not due:
+            raise UpdatedError(
+                "bad-request", "the request", "has nothing to ask for", "Try again when a role is close to its expiry."
+            )
+        able = due
+    publication = Publication.of(repository, keys, now, tuple(able))
     for role in able:
         publication.sign(role)
     publication.commit()
-    return Renewal((*able, "snapshot", "timestamp"), tuple(role for role in due if role not in able))
+    online = ("snapshot", "timestamp") if repository.request is None else ()
+    return Renewal((*able, *online), tuple(role for role in due if role not in able))
 
 
 def is_due(repository: Repository, role: str, now: float) -> bool:

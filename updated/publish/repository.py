@@ -9,6 +9,7 @@ metadata, as `x-updated-lifetime-days`.
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import glob
 import hashlib
@@ -18,24 +19,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (  # type: ignore[attr-defined]
     Metadata,
     MetaFile,
     Root,
-    Signed,
     Snapshot,
-    TargetFile,
     Targets,
     Timestamp,
 )
 from tuf.api.serialization import DeserializationError
 
-from bootctl import durable
 from updated.core.errors import UpdatedError
 from updated.core.release import Channel, Release, channel_target, release_target
-from updated.publish.keys import KeyFolder
 
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 TOP_ROLES: Final = ("root", "targets", "snapshot", "timestamp")
@@ -43,12 +39,9 @@ RELEASES: Final = "releases"
 UNFINISHED: Final = ".unfinished-"
 """How the names of files begin that are not whole yet."""
 LIFETIME: Final = "x-updated-lifetime-days"
+STAGED: Final = f"{UNFINISHED}timestamp.json"
+"""A timestamp that only the newest root makes valid, while it waits for that root to be there."""
 _RESTORE: Final = "Restore the repository from a copy."
-
-
-def key_names(role: str, count: int) -> list[str]:
-    """The names of the key files of `role`, which has `count` keys."""
-    return [role] if role != "root" else [f"root-{number}" for number in range(1, count + 1)]
 
 
 def expiry(now: float, days: int) -> datetime:
@@ -91,11 +84,18 @@ class Repository:
 
     Expiry is not checked here: a publisher must be able to renew what has expired. Raises `UpdatedError`
     ("bad-repository", "metadata-invalid", "wrong-digest").
+
+    Attributes: `request`, the file that changes are written to, to be signed elsewhere, instead of being published;
+    `root_in_force`, the root that nodes have, whatever is done to `roles`; `interrupted`, whether nodes can't read the
+    repository until the next publication, since a change of keys was cut between root and timestamp.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, request: str | None = None) -> None:
         self.path = path
+        self.request = request
+        self.interrupted = False
         self.roles = self._load()
+        self.root_in_force = copy.deepcopy(self.roles.root.signed)
 
     def file(self, *parts: str) -> str:
         """The path of a file in the repository."""
@@ -157,38 +157,52 @@ class Repository:
                 "Name another one, or make it with `releasectl init`.",
             )  # fmt: skip
         root = self._root()
-        timestamp = self._metadata("timestamp.json", Timestamp)
-        _verify(root.signed, "timestamp", timestamp)
+        try:
+            return self._below(root, "timestamp.json")
+        except UpdatedError as error:
+            if not os.path.exists(self.file("metadata", STAGED)):
+                raise
+            try:
+                roles = self._below(root, STAGED)
+            except UpdatedError:
+                raise error from None
+        self.interrupted = True
+        return roles
+
+    def _below(self, root: Metadata[Root], name: str) -> Roles:
+        """All roles, as the timestamp in the file `name` says."""
+        timestamp = self._metadata(name, Timestamp)
+        verify(root.signed, "timestamp", timestamp)
         meta = timestamp.signed.snapshot_meta
         snapshot = self._metadata(f"{meta.version}.snapshot.json", Snapshot, meta)
-        _verify(root.signed, "snapshot", snapshot)
+        verify(root.signed, "snapshot", snapshot)
         targets = self._listed(snapshot.signed, "targets")
-        _verify(root.signed, "targets", targets)
+        verify(root.signed, "targets", targets)
         delegations = targets.signed.delegations
         delegated = {}
         for name in (delegations.roles or {}) if delegations else {}:
             delegated[name] = self._listed(snapshot.signed, name)
-            _verify(targets.signed, name, delegated[name])
+            verify(targets.signed, name, delegated[name])
         if RELEASES not in delegated:
             raise UpdatedError("bad-repository", f"the repository {self.path}", f"has no role {RELEASES}", _RESTORE)
         return Roles(root, timestamp, snapshot, targets, delegated)
 
     def _root(self) -> Metadata[Root]:
         root = self._metadata("1.root.json", Root)
-        _verify(root.signed, "root", root)
+        verify(root.signed, "root", root)
         while os.path.exists(self.file("metadata", f"{root.signed.version + 1}.root.json")):
             following = self._metadata(f"{root.signed.version + 1}.root.json", Root)
-            _verify(root.signed, "root", following)
-            _verify(following.signed, "root", following)
+            verify(root.signed, "root", following)
+            verify(following.signed, "root", following)
             if following.signed.version != root.signed.version + 1:
-                raise _invalid("root", f"version {following.signed.version} follows version {root.signed.version}")
+                raise invalid("root", f"version {following.signed.version} follows version {root.signed.version}")
             root = following
         return root
 
     def _listed(self, snapshot: Snapshot, role: str) -> Metadata[Targets]:
         meta = snapshot.meta.get(f"{role}.json")
         if meta is None:
-            raise _invalid(role, "the snapshot does not list it")
+            raise invalid(role, "the snapshot does not list it")
         return self._metadata(f"{meta.version}.{role}.json", Targets, meta)
 
     def _metadata(self, name: str, kind: type[S], meta: MetaFile | None = None) -> Metadata[S]:
@@ -198,11 +212,11 @@ class Repository:
                 meta.verify_length_and_hashes(data)
             metadata = Metadata[S].from_bytes(data)
         except (DeserializationError, RepositoryError) as error:
-            raise _invalid(name, str(error)) from None
+            raise invalid(name, str(error)) from None
         if not isinstance(metadata.signed, kind):
-            raise _invalid(name, "is of another type")
+            raise invalid(name, "is of another type")
         if meta is not None and metadata.signed.version != meta.version:
-            raise _invalid(name, f"says that it is version {metadata.signed.version}")
+            raise invalid(name, f"says that it is version {metadata.signed.version}")
         return metadata
 
 
@@ -212,14 +226,16 @@ def target_file(path: str, digest: str) -> str:
     return f"{folder}/{digest}.{name}"
 
 
-def _verify(delegator: Root | Targets, role: str, metadata: Metadata[Any]) -> None:
+def verify(delegator: Root | Targets, role: str, metadata: Metadata[Any]) -> None:
+    """Raises `UpdatedError` ("metadata-invalid") unless enough of the keys that `delegator` names signed `metadata`."""
     try:
         delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
     except (RepositoryError, ValueError) as error:
-        raise _invalid(role, str(error)) from None
+        raise invalid(role, str(error)) from None
 
 
-def _invalid(role: str, cause: str) -> UpdatedError:
+def invalid(role: str, cause: str) -> UpdatedError:
+    """The error for metadata that can't be relied upon."""
     return UpdatedError("metadata-invalid", f"the metadata of {role}", cause, _RESTORE)
 
 
@@ -243,75 +259,3 @@ def locked(path: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-class Publication:
-    """One change: metadata and targets are gathered in memory, and appear at once when the timestamp is written.
-
-    The keys of `roles`, of the snapshot and of the timestamp must be there. Raises `UpdatedError` ("bad-key").
-    """
-
-    def __init__(self, path: str, roles: Roles, keys: KeyFolder, now: float, changes: tuple[str, ...] = ()) -> None:
-        self._path = path
-        self._roles = roles
-        self._now = now
-        self._files: list[tuple[str, bytes]] = []
-        self._signers = {role: required_signers(roles, role, keys) for role in (*changes, "snapshot", "timestamp")}
-
-    def put(self, role: str, path: str, data: bytes) -> None:
-        """Gives the target `path` of `role` the content `data`."""
-        info = TargetFile.from_data(path, data, ["sha256"])
-        self._roles.delegated[role].signed.targets[path] = info
-        self._files.append((f"targets/{target_file(path, info.hashes['sha256'])}", data))
-
-    def sign(self, role: str, *, first: bool = False) -> None:
-        """Signs a new version of `role`; the first version stays 1."""
-        metadata = self._roles.all()[role]
-        signed: Signed = metadata.signed
-        if not first:
-            signed.version += 1
-        signed.expires = expiry(self._now, signed.unrecognized_fields[LIFETIME])
-        metadata.signatures.clear()
-        for signer in self._signers[role]:
-            metadata.sign(signer, append=True)
-        _verify(self._roles.delegator(role), role, metadata)
-        data = metadata.to_bytes()
-        meta = MetaFile.from_data(signed.version, data, ["sha256"])
-        if role == "timestamp":
-            self._files.append(("metadata/timestamp.json", data))
-            return
-        self._files.append((f"metadata/{signed.version}.{role}.json", data))
-        if role == "snapshot":
-            self._roles.timestamp.signed.snapshot_meta = meta
-        elif role != "root":
-            self._roles.snapshot.signed.meta[f"{role}.json"] = meta
-
-    def commit(self, *, first: bool = False) -> None:
-        """Signs snapshot and timestamp and writes all files, the timestamp last. Raises OSError."""
-        self.sign("snapshot", first=first)
-        self.sign("timestamp", first=first)
-        for name, data in self._files:
-            path = os.path.join(self._path, *name.split("/"))
-            durable.write_file(path, data)
-
-
-def required_signers(roles: Roles, role: str, keys: KeyFolder) -> list[CryptoSigner]:
-    """The signers of `role`, at least as many as it needs. Raises `UpdatedError` ("bad-key")."""
-    signers = available_signers(roles, role, keys)
-    missing = roles.threshold(role) - len(signers)
-    if missing > 0:
-        names = key_names(role, len(roles.keyids(role)))
-        absent = [keys.file(name) for name in names if not os.path.lexists(keys.file(name))]
-        raise UpdatedError(
-            "bad-key", f"the role {role}", f"{missing} more of its keys {'is' if missing == 1 else 'are'} needed, and "
-            f"{', '.join(absent)} {'is' if len(absent) == 1 else 'are'} not there",
-            "Name the folder with these keys, or run this where they are.",
-        )  # fmt: skip
-    return signers
-
-
-def available_signers(roles: Roles, role: str, keys: KeyFolder) -> list[CryptoSigner]:
-    """The signers of `role` whose keys are there. Raises `UpdatedError` ("bad-key") for keys that don't fit."""
-    keyids = roles.keyids(role)
-    found = (keys.signer(name, keyids) for name in key_names(role, len(keyids)))
-    return list({signer.public_key.keyid: signer for signer in found if signer is not None}.values())

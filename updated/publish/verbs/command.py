@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from updated.core.errors import UpdatedError
-from updated.publish.keys import PASSPHRASE_VARIABLE, KeyFolder, passphrase
+from updated.publish import review, rounds
+from updated.publish.keyfile import PASSPHRASE_VARIABLE
+from updated.publish.keys import KeyFolder, passphrase
+from updated.publish.repository import Repository
 
 Run = Callable[[argparse.Namespace], int | None]
 """A verb: does it, and returns an exit status if it is not 0."""
@@ -41,12 +44,25 @@ class Verbs:
     def signing(self, name: str, run: Run, text: str) -> argparse.ArgumentParser:
         """A verb that changes a repository, and needs private keys."""
         made = self.reading(name, run, text)
-        made.add_argument("--keys", metavar="DIR", required=True, help="the folder of the private keys")
-        made.add_argument(
-            "--passphrase-file", metavar="FILE",
-            help=f"its first line opens encrypted keys (else the variable {PASSPHRASE_VARIABLE} does)",
-        )  # fmt: skip
+        add_key_options(made)
         return made
+
+    def requesting(self, name: str, run: Run, text: str) -> argparse.ArgumentParser:
+        """A verb that changes a repository, or asks others to sign the change."""
+        made = self.signing(name, run, text)
+        made.add_argument(
+            "--request", metavar="FILE", help="publish nothing; write the change to this file, to be signed by others"
+        )
+        return made
+
+
+def add_key_options(made: argparse.ArgumentParser) -> None:
+    """Adds the options for a key folder."""
+    made.add_argument("--keys", metavar="DIR", required=True, help="the folder of the keys")
+    made.add_argument(
+        "--passphrase-file", metavar="FILE",
+        help=f"its first line opens encrypted keys (else the variable {PASSPHRASE_VARIABLE} does)",
+    )  # fmt: skip
 
 
 def _sentence(text: str) -> str:
@@ -54,14 +70,36 @@ def _sentence(text: str) -> str:
 
 
 def key_folder(options: argparse.Namespace) -> KeyFolder:
-    """The key folder; never one that is published together with the repository."""
-    keys, repository = os.path.realpath(options.keys), os.path.realpath(options.repository)
-    if os.path.commonpath([keys, repository]) == repository:
-        raise UpdatedError(
-            "bad-request", f"the key folder {options.keys}", "lies inside of the repository, and would be published",
-            "Name a folder elsewhere.",
-        )  # fmt: skip
+    """The key folder; never one that is published together with the repository, if the verb has one."""
+    if "repository" in options:
+        _refuse_inside(options.keys, options.repository, "the key folder")
     return KeyFolder(options.keys, passphrase(options.passphrase_file))
+
+
+def opened(options: argparse.Namespace) -> Repository:
+    """The repository of a verb that may ask others to sign."""
+    if options.request is not None:
+        _refuse_inside(options.request, options.repository, "the request")
+    return Repository(options.repository, request=options.request)
+
+
+def report(options: argparse.Namespace, done: str) -> None:
+    """Says `done`, or which signatures are missing when others were asked."""
+    if options.request is None:
+        print(done)
+        return
+    names = KeyFolder(options.keys).names()
+    print(f"Nothing is published yet; {options.request} asks for it.")
+    print("\n".join(review.needs(rounds.read(options.request), names)))
+
+
+def _refuse_inside(path: str, repository: str, what: str) -> None:
+    inner, outer = os.path.realpath(path), os.path.realpath(repository)
+    if os.path.commonpath([inner, outer]) == outer:
+        raise UpdatedError(
+            "bad-request", f"{what} {path}", "lies inside of the repository, and would be published",
+            "Name a place elsewhere.",
+        )  # fmt: skip
 
 
 def pairs(values: Sequence[str], option: str) -> dict[str, str]:

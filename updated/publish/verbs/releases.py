@@ -14,15 +14,15 @@ from updated.core.rollout import Curve, Rollout
 from updated.core.version import Version
 from updated.publish import blob, waves
 from updated.publish.publisher import PATCHES, Shipping, add, promote, recall, roll_out
-from updated.publish.repository import Repository, locked
-from updated.publish.verbs.command import Verbs, key_folder, pairs
+from updated.publish.repository import locked
+from updated.publish.verbs.command import Verbs, key_folder, opened, pairs, report
 
 _MAX_NOTES = 65536
 
 
 def declare(verbs: Verbs) -> None:
     """Declares the verbs of this module."""
-    made = verbs.signing("add", _add, "publish a release; no channel ships it yet")
+    made = verbs.requesting("add", _add, "publish a release; no channel ships it yet")
     made.add_argument("--version", required=True, metavar="VERSION", help="such as 1.4.0 or 1.4.0-rc.1")
     made.add_argument("--compatible", required=True, metavar="NAME", help="which machines the release is made for")
     made.add_argument(
@@ -38,7 +38,7 @@ def declare(verbs: Verbs) -> None:
         help="from how many of the newest releases to make patches (default: %(default)s)",
     )  # fmt: skip
 
-    made = verbs.signing("promote", _promote, "ship a release in a channel")
+    made = verbs.requesting("promote", _promote, "ship a release in a channel")
     made.add_argument("--channel", required=True, metavar="NAME")
     made.add_argument("--version", required=True, metavar="VERSION")
     spread = made.add_mutually_exclusive_group()
@@ -49,7 +49,7 @@ def declare(verbs: Verbs) -> None:
     made.add_argument("--barrier", action="store_true", help="nodes with older releases must pass through this one")
     made.add_argument("--minimum", metavar="VERSION", help="only nodes that run this one or a newer one may take it")
 
-    made = verbs.signing("rollout", _rollout, "go on with the rollout of a release, or pause it")
+    made = verbs.requesting("rollout", _rollout, "go on with the rollout of a release, or pause it")
     made.add_argument("--channel", required=True, metavar="NAME")
     made.add_argument("--version", required=True, metavar="VERSION")
     how = made.add_mutually_exclusive_group(required=True)
@@ -59,7 +59,7 @@ def declare(verbs: Verbs) -> None:
     how.add_argument("--resume", action="store_true", help="after a pause, go on as before")
     how.add_argument("--all", action="store_true", help="all nodes now")
 
-    made = verbs.signing("recall", _recall, "take a release back: no node of the channel takes it any more")
+    made = verbs.requesting("recall", _recall, "take a release back: no node of the channel takes it any more")
     made.add_argument("--channel", required=True, metavar="NAME")
     made.add_argument("--version", required=True, metavar="VERSION")
     made.add_argument("--reason", required=True, metavar="TEXT", help="for the people who read it on the nodes")
@@ -79,7 +79,7 @@ def _add(options: argparse.Namespace) -> None:
     )  # fmt: skip
     images = pairs(options.component, "--component")
     with locked(options.repository):
-        repository = Repository(options.repository)
+        repository = opened(options)
         stored = add(
             repository, keys, draft, images, now=now, level=options.level, patches=options.patches,
             progress=_progress(),
@@ -87,7 +87,7 @@ def _add(options: argparse.Namespace) -> None:
     if not stored:
         print(f"Release {version} was published already; nothing to do.")
         return
-    print(f"Release {version} is published.")
+    report(options, f"Release {version} is published.")
     for name, each in stored.items():
         print(f"  {name}: {each}")
 
@@ -96,8 +96,8 @@ def _notes(file: str | None) -> str:
     if file is None:
         return ""
     try:
-        with open(file, encoding="utf-8") as opened:
-            return opened.read(_MAX_NOTES + 1)
+        with open(file, encoding="utf-8") as text:
+            return text.read(_MAX_NOTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "is not UTF-8"
         raise UpdatedError("bad-request", f"the notes {file}", str(cause), "Name a text file.") from None
@@ -121,8 +121,8 @@ def _promote(options: argparse.Namespace) -> None:
     minimum = Version(options.minimum) if options.minimum is not None else None
     shipping = Shipping(curve, options.barrier, minimum)
     with locked(options.repository):
-        promote(Repository(options.repository), keys, options.channel, options.version, shipping, now=time.time())
-    print(f"Channel {options.channel} ships release {options.version}.")
+        promote(opened(options), keys, options.channel, options.version, shipping, now=time.time())
+    report(options, f"Channel {options.channel} ships release {options.version}.")
 
 
 def _curve(hours: float | None, text: str | None) -> Curve | None:
@@ -144,15 +144,16 @@ def _rollout(options: argparse.Namespace) -> None:
 
     now = time.time()
     with locked(options.repository):
-        rollout = roll_out(Repository(options.repository), keys, options.channel, options.version, change, now=now)
-    print(f"Channel {options.channel} ships release {options.version} to {waves.described(rollout, int(now))}.")
+        rollout = roll_out(opened(options), keys, options.channel, options.version, change, now=now)
+    whom = waves.described(rollout, int(now))
+    report(options, f"Channel {options.channel} ships release {options.version} to {whom}.")
 
 
 def _recall(options: argparse.Namespace) -> None:
     keys = key_folder(options)
     with locked(options.repository):
         recall(
-            Repository(options.repository), keys, options.channel, options.version, options.reason, now=time.time(),
+            opened(options), keys, options.channel, options.version, options.reason, now=time.time(),
             replacement=options.replacement,
         )  # fmt: skip
-    print(f"Release {options.version} is recalled from channel {options.channel}.")
+    report(options, f"Release {options.version} is recalled from channel {options.channel}.")

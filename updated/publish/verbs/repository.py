@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 
 from updated.core.document import dump
 from updated.core.errors import UpdatedError
@@ -12,7 +13,7 @@ from updated.publish.founding import initialize
 from updated.publish.inspection import Overview, verify
 from updated.publish.publisher import refresh
 from updated.publish.repository import Repository, locked
-from updated.publish.verbs.command import Verbs, key_folder, pairs
+from updated.publish.verbs.command import Verbs, key_folder, opened, pairs, report
 
 NEGLECTED = 3
 """The exit status of `refresh` when it signed, and a role is close to its expiry whose keys are elsewhere."""
@@ -28,7 +29,16 @@ def declare(verbs: Verbs) -> None:
         "--lifetime", metavar="ROLE=DAYS", action="append", default=[], help="how long the signatures of a role last"
     )
 
-    verbs.signing("refresh", _refresh, "sign snapshot and timestamp anew, and each role close to its expiry")
+    made.add_argument(
+        "--key", metavar="ROLE=NAME", action="append", default=[],
+        help="a key in the folder for this role (again for more keys); a role without one gets new keys",
+    )
+    made.add_argument(
+        "--threshold", metavar="ROLE=N", action="append", default=[],
+        help="how many keys have to sign (root: 2, others: 1)",
+    )
+
+    verbs.requesting("refresh", _refresh, "sign snapshot and timestamp anew, and each role close to its expiry")
 
     made = verbs.reading("status", _status, "show what each channel ships, and when signatures expire")
     made.add_argument("--json", action="store_true", help="for programs")
@@ -38,21 +48,33 @@ def declare(verbs: Verbs) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
-    days = {}
-    for role, text in pairs(options.lifetime, "--lifetime").items():
-        if not text.isdecimal():
-            raise UpdatedError("bad-request", f"--lifetime {role}={text}", "is no number of days", "Write ROLE=DAYS.")
-        days[role] = int(text)
     channels = [name.strip() for name in options.channels.split(",")]
-    initialize(options.repository, key_folder(options), channels, days=days, now=time.time())
-    print(f"The repository {options.repository} is made. Keep two of the root keys in {options.keys} offline.")
+    members: dict[str, list[str]] = {}
+    for value in options.key:
+        for role, name in pairs([value], "--key").items():
+            members.setdefault(role, []).append(name)
+    initialize(
+        options.repository, key_folder(options), channels, days=_numbers(options.lifetime, "--lifetime"),
+        now=time.time(), members=members, thresholds=_numbers(options.threshold, "--threshold"),
+    )  # fmt: skip
+    advice = "" if "root" in members else f" Keep two of the root keys in {options.keys} offline."
+    print(f"The repository {options.repository} is made.{advice}")
+
+
+def _numbers(values: Sequence[str], option: str) -> dict[str, int]:
+    numbers = {}
+    for role, text in pairs(values, option).items():
+        if not text.isdecimal():
+            raise UpdatedError("bad-request", f"{option} {role}={text}", "is no number", "Write ROLE=NUMBER.")
+        numbers[role] = int(text)
+    return numbers
 
 
 def _refresh(options: argparse.Namespace) -> int | None:
     keys = key_folder(options)
     with locked(options.repository):
-        renewal = refresh(Repository(options.repository), keys, now=time.time())
-    print(f"Signed anew: {', '.join(renewal.renewed)}.")
+        renewal = refresh(opened(options), keys, now=time.time())
+    report(options, f"Signed anew: {', '.join(renewal.renewed)}.")
     if not renewal.neglected:
         return None
     print(
@@ -65,7 +87,10 @@ def _refresh(options: argparse.Namespace) -> int | None:
 
 def _status(options: argparse.Namespace) -> None:
     now = time.time()
-    overview = Overview.of(Repository(options.repository))
+    repository = Repository(options.repository)
+    if repository.interrupted:
+        print(f"releasectl: {_interruption(repository)}", file=sys.stderr)
+    overview = Overview.of(repository)
     if options.json:
         sys.stdout.write(dump(overview.to_json(now)).decode())
     else:
@@ -73,10 +98,21 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    verdict = verify(Repository(options.repository), now=time.time())
+    repository = Repository(options.repository)
+    if repository.interrupted:
+        raise _interruption(repository)
+    verdict = verify(repository, now=time.time())
     print(
         f"All is well: {verdict.roles} roles, {verdict.releases} releases, {verdict.blobs} images, "
         f"{verdict.stored_bytes} bytes stored."
+    )
+
+
+def _interruption(repository: Repository) -> UpdatedError:
+    return UpdatedError(
+        "bad-repository", f"the repository {repository.path}",
+        "can't be read by nodes: a change of its keys was interrupted between the root and the timestamp",
+        "Run `releasectl refresh`, which completes it.",
     )
 
 
