@@ -69,7 +69,10 @@ def test_each_module_imports_only_what_its_layer_may(path: Path) -> None:
     if name.startswith("updated/publish/"):
         shared = ("updated.core.", "updated.publish.", "updated.prefixed", "updated.record.", "updated.stored.")
         # What is mirrored or bundled is read as a node reads it.
-        node = ("updated.directory.", "updated.http.", "updated.indexes.", "updated.ports.", "updated.trust.")
+        node = (
+            "updated.directory.", "updated.http.", "updated.indexes.", "updated.ports.", "updated.trust.",
+            "updated.tufclient.",
+        )
         assert not breaches(path, (*shared, *node, "bootctl.durable"))
     entry = name.startswith(("updated/cli/", "updated/publish/")) or name.endswith("__main__.py")
     if name.startswith("updated/") and not entry:

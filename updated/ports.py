@@ -9,7 +9,7 @@ from typing import Protocol
 class Source(Protocol):
     """Where the files of a repository come from: a web server, a directory or a bundle.
 
-    Names are relative paths with `/`.
+    Names are relative paths with `/`; in those of metadata, the name of a role is percent-encoded.
     """
 
     def read(self, name: str, most: int) -> bytes:

@@ -108,7 +108,8 @@ def test_refresh_ends_with_3_when_a_key_that_is_soon_needed_is_elsewhere(
     """What a timer signs with has the online keys alone; a person must notice before the others are too late."""
     Path("online").mkdir()
     for name in ("snapshot", "timestamp"):
-        Path(f"keys/{name}.pem").rename(f"online/{name}.pem")
+        for ending in ("pem", "json"):
+            Path(f"keys/{name}.{ending}").rename(f"online/{name}.{ending}")
     assert releasectl("refresh", "repository", "--keys", "online") == (0, "Signed anew: snapshot, timestamp.\n", "")
     monkeypatch.setattr("time.time", lambda: desk.now + 70 * 86400)
     code, out, error = releasectl("refresh", "repository", "--keys", "online")

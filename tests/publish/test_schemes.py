@@ -10,7 +10,6 @@ import pytest
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 from tests.publish.node import Node
-from updated import trust
 from updated.core.errors import UpdatedError
 from updated.core.release import Release
 from updated.core.version import Version
@@ -21,6 +20,7 @@ from updated.publish.keys import KeyFolder
 from updated.publish.publication import MOST_BYTES, MOST_TARGETS_BYTES
 from updated.publish.publisher import Shipping, add, promote
 from updated.publish.repository import Repository
+from updated.tufclient import CONFIG
 
 ROLES = ("root", "targets", "snapshot", "timestamp", "releases", "stable", "beta", "alpha")
 CHANNELS = ROLES[5:]
@@ -69,7 +69,7 @@ def test_a_node_refuses_what_another_key_of_the_scheme_signed(tmp_path: Path, sc
 
 
 def test_the_lengths_that_are_published_are_those_that_nodes_accept() -> None:
-    config = trust.CONFIG
+    config = CONFIG
     assert {
         "root": config.root_max_length, "timestamp": config.timestamp_max_length,
         "snapshot": config.snapshot_max_length,
