@@ -99,10 +99,8 @@ def test_its_command_signs_with_the_credentials(
         (keys / "passphrase").write_text(f"{passphrase}\n")
         options = ["--passphrase-file", str(keys / "passphrase")]
     assert releasectl(["init", str(repository), "--keys", str(keys), *options]) == 0
-    credentials(
-        tmp_path / "credentials", keys, *(f"{role}.{kind}" for role in ("snapshot", "timestamp") for kind in ("json", "pem")),
-        "passphrase",
-    )
+    files = [f"{role}.{kind}" for role in ("snapshot", "timestamp") for kind in ("json", "pem")]
+    credentials(tmp_path / "credentials", keys, *files, "passphrase")
     (command,) = settings(SERVICE, "ExecStart")
     arguments = [
         word.replace("%f", str(repository)).replace("${CREDENTIALS_DIRECTORY}", str(tmp_path / "credentials"))
