@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 
 
@@ -11,16 +10,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The exit status: 0 done, 1 failed, 2 usage or configuration, 4 a release waits (`--once`)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] in (["fetch"], ["seal"]):
-        # A child lives for one task, and makes millions of short-lived values without cycles.
-        gc.disable()
-    if arguments[:1] == ["fetch"]:
-        from updated import fetch
+        from updated import child
 
-        return fetch.main(arguments[1:])
-    if arguments[:1] == ["seal"]:
-        from updated import seal
-
-        return seal.main(arguments[1:])
+        return child.main(arguments)
     parser = argparse.ArgumentParser(
         prog="updated", description="Keeps this machine on a signed release channel, with two slots and fall back.",
         epilog="The children 'updated fetch' and 'updated seal' are started by the daemon.",

@@ -65,7 +65,8 @@ class Children:
         kills = self._kills
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "updated", *arguments,
+                # -P: else a module in the working directory would be taken for one of the standard library.
+                sys.executable, "-P", "-m", "updated", *arguments,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=MAX_LINE, umask=0o022,
                 pass_fds=task.descriptors(),
                 start_new_session=True, **identity,

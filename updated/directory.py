@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 from updated.core.errors import UpdatedError
 from updated.record import storage_error
@@ -73,6 +74,16 @@ class DirectorySource:
             os.close(fd)
             raise UpdatedError("not-found", path, "is not a regular file", _MEND_COPY)
         return path, fd
+
+
+def folder_of(url: str) -> str | None:
+    """The directory that an absolute path, or a `file:` URL (RFC 8089) of this machine, names; None for others."""
+    if url.startswith("/"):
+        return url
+    for prefix in ("file:///", "file://localhost/"):
+        if url.startswith(prefix):
+            return "/" + unquote(url.removeprefix(prefix))
+    return None
 
 
 def checked_name(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +22,10 @@ from updated.measured import MeasuredSource
 from updated.mirrors import open_mirrors
 from updated.patches import read_patch
 from updated.ports import Source
+from updated.record import storage_error
 from updated.seed import Seed
 from updated.stored import StoredIndex
-from updated.task import PlanReport, ProgressReport, Task, run
+from updated.task import PlanReport, ProgressReport, Task
 from updated.trust import Clock, Trust
 from updated.verified import check_target, choose_release, read_release, withdrawn
 
@@ -58,7 +59,7 @@ def fetch(task: Task) -> Mapping[str, Any]:
         raise UpdatedError("internal", "the task", "names no release", "Report it.")
     trust, source = _begin(task)
     release = check_target(trust, task, task.target)
-    os.makedirs(task.export, exist_ok=True)
+    _make_anew(task.export)
     trust.export(task.export)
     line = MeasuredSource(source)
     connections = task.connection.connections if task.connection is not None else 1
@@ -84,6 +85,18 @@ def fetch(task: Task) -> Mapping[str, Any]:
     wanted = [release] if running is None else [release, running]
     indexes.keep([part for each in wanted for part in each.components.values()])
     return {"installed": installed}
+
+
+def _make_anew(folder: str) -> None:
+    """Makes an empty folder, whatever is there: a downloader that was taken over may have left links and pipes."""
+    try:
+        if os.path.isdir(folder) and not os.path.islink(folder):
+            shutil.rmtree(folder)
+        elif os.path.lexists(folder):
+            os.unlink(folder)
+        os.makedirs(folder)
+    except OSError as error:
+        raise storage_error(f"the folder {folder}", error) from None
 
 
 def _running_release(trust: Trust, task: Task) -> Release | None:
@@ -130,12 +143,3 @@ def _open_source(task: Task) -> Source:
             connections=connection.connections,
         ),
     )
-
-
-def main(arguments: list[str]) -> int:
-    """`updated fetch check|install`, with the task on stdin."""
-    works = {"check": check, "install": fetch}
-    if len(arguments) != 1 or arguments[0] not in works:
-        sys.stderr.write("usage: updated fetch check|install  (the daemon starts it, with the task on stdin)\n")
-        return 2
-    return run(works[arguments[0]])

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
-from urllib.parse import quote, unquote, urljoin
+from urllib.parse import quote, urljoin
 
 import requests
 import requests.adapters
 import urllib3.exceptions
 
 from updated.core.errors import UpdatedError
-from updated.directory import DirectorySource, checked_name, too_long
+from updated.directory import DirectorySource, checked_name, folder_of, too_long
 from updated.http_faults import (
     MEND_NETWORK,
     bad_address,
@@ -87,11 +87,9 @@ def open_source(
 
     Raises `UpdatedError` ("bad-config").
     """
-    if url.startswith("/"):
-        return DirectorySource(url)
-    for prefix in ("file:///", "file://localhost/"):
-        if url.startswith(prefix):
-            return DirectorySource("/" + unquote(url.removeprefix(prefix)))
+    folder = folder_of(url)
+    if folder is not None:
+        return DirectorySource(folder)
     return HttpSource(url, settings, throttle=throttle, may_retry=may_retry)
 
 

@@ -5,14 +5,13 @@ It has no network code. It trusts only the pinned root and its own store, and no
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from updated.core.errors import UpdatedError
 from updated.directory import DirectorySource
 from updated.readback import digest
-from updated.task import ProgressReport, Task, run
+from updated.task import ProgressReport, Task
 from updated.trust import Clock, Trust
 from updated.verified import check_target
 
@@ -38,11 +37,3 @@ def seal(task: Task) -> Mapping[str, Any]:
                 "It is not booted; the next try compares and mends it. If it stays so, the disk is failing.",
             )
     return {"notes": list(trust.notes), "expired": trust.expired()}
-
-
-def main(arguments: list[str]) -> int:
-    """`updated seal`, with the task on stdin."""
-    if arguments:
-        sys.stderr.write("usage: updated seal  (the daemon starts it, with the task on stdin)\n")
-        return 2
-    return run(seal)

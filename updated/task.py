@@ -9,7 +9,6 @@ Lines of an answer: `{"type": "progress", "step", "component", "done", "total"}`
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
@@ -22,6 +21,7 @@ from typing import Any
 
 from updated.core.errors import UpdatedError
 from updated.core.state import Target
+from updated.libc import PR_SET_PDEATHSIG, prctl
 from updated.region import Region
 
 PROGRESS_SECONDS = 0.2
@@ -136,12 +136,9 @@ class PlanReport:
         report({"type": "plan", "component": self._component, "text": text})
 
 
-_PR_SET_PDEATHSIG = 1
-
-
 def _die_with_the_daemon() -> None:
     """prctl(2): a daemon that is killed must not leave a writer behind, which the next one would not know of."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run(work: Callable[[Task], Mapping[str, Any]]) -> int:
