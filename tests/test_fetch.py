@@ -59,7 +59,7 @@ class Desk:
         return Task(
             store=str(node / store), export=str(node / "export"),
             root_of_trust=(self._folder / "root.json").read_text(), system_time=time.time(), built=0, channel="stable",
-            running="1.0.0", confirmed=bool(running), compatible="box", any_wave=True,
+            running="1.0.0", floor="1.0.0" if running else "", compatible="box", any_wave=True,
             sizes=dict.fromkeys(SIZES, SLOT_SIZE), connection=Connection(self.repository.as_uri()),
             target=Target(version, manifest.name.partition(".")[0], "b"),
             regions={name: window.region for name, window in slot.items()},

@@ -17,7 +17,7 @@ FAR = Connection("http://a/", "/ca", "/certificate", "http://proxy/", 2048, ("ht
 def test_a_task_survives_the_way(connection: Connection | None) -> None:
     task = Task(
         store="/store", export="/export", root_of_trust="{}", system_time=1.5, built=1, channel="stable",
-        running="1.0.0", confirmed=True, compatible="box", denied=("1.1.0",), sizes={"rootfs": 100},
+        running="1.0.0", floor="1.0.0", compatible="box", denied=("1.1.0",), sizes={"rootfs": 100},
         connection=connection, grace=86400, imported=9, allow_downgrade=True,
     )
     assert Task.from_json(task.to_json()) == task
@@ -26,7 +26,7 @@ def test_a_task_survives_the_way(connection: Connection | None) -> None:
 def test_a_child_gets_each_file_that_it_needs_and_no_other() -> None:
     task = Task(
         store="/store", export="/export", root_of_trust="{}", system_time=1.5, built=1, channel="stable",
-        running="1.0.0", confirmed=True, compatible="box", regions={"rootfs": Region(5, 0, 9)},
+        running="1.0.0", floor="1.0.0", compatible="box", regions={"rootfs": Region(5, 0, 9)},
         seeds={"rootfs": Region(6, 0, 9)},
     )
     assert task.descriptors() == [5, 6]

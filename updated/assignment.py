@@ -39,7 +39,7 @@ def make_task(
         built=build_time(settings.root),
         channel=settings.policy.followed(state),
         running=state.facts.version,
-        confirmed=state.confirmed,
+        floor=state.highest,
         compatible=settings.compatible,
         seed=state.seed,
         any_wave=any_wave,

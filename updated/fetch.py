@@ -118,8 +118,8 @@ def _begin(task: Task, *, root_once_a_day: bool = False) -> tuple[Trust, Source]
     source = _open_source(task)
     clock = Clock(task.system_time, task.built)
     trust = Trust(source, task.store, task.root_of_trust.encode(), clock, grace=task.grace)
-    if task.confirmed:
-        trust.raise_release_floor(task.running)
+    if task.floor:
+        trust.raise_release_floor(task.floor)
     trust.refresh(root_once_a_day=root_once_a_day)
     return trust, source
 

@@ -23,8 +23,8 @@ def seal(task: Task) -> Mapping[str, Any]:
     source = DirectorySource(task.export)
     clock = Clock(task.system_time, task.built)
     trust = Trust(source, task.store, task.root_of_trust.encode(), clock, grace=task.grace)
-    if task.confirmed:
-        trust.raise_release_floor(task.running)
+    if task.floor:
+        trust.raise_release_floor(task.floor)
     trust.refresh()
     release = check_target(trust, task, task.target)
     trust.forget_other_targets()

@@ -53,10 +53,10 @@ class Task:
     `store` is the child's own folder for trusted metadata; `export` is where fetch leaves what it verified, and where
     seal verifies it again. `system_time` and `built` are in seconds since the epoch. `regions` are open descriptors of
     the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold.
-    `confirmed`: the running slot is. `grace`: for how many seconds metadata is accepted after its expiry.
-    `allow_downgrade`: a recalled release may be left for the older one that the channel names. `imported` is the open
-    descriptor of a bundle or directory that takes the place of the repository. `parent` is the process id of the
-    daemon.
+    `floor` is the newest version that was confirmed here, as far as the daemon knows. `grace`: for how many seconds
+    metadata is accepted after its expiry. `allow_downgrade`: a recalled release may be left for the older one that the
+    channel names. `imported` is the open descriptor of a bundle or directory that takes the place of the repository.
+    `parent` is the process id of the daemon.
     """
 
     store: str
@@ -66,7 +66,7 @@ class Task:
     built: int
     channel: str
     running: str
-    confirmed: bool
+    floor: str
     compatible: str
     seed: float = 0.0
     any_wave: bool = False

@@ -92,6 +92,6 @@ states = st.builds(
     fallback=st.none() | st.builds(Fallback, lines, lines, epochs, lines),
     versions=st.dictionaries(st.sampled_from("ab"), lines), judged=lines,
     manifests=st.dictionaries(st.sampled_from("ab"), digests), leaving=st.sampled_from(("", "a", "b")),
-    failing=st.just("") | digests, since=epochs, importing=st.booleans(),
+    failing=st.just("") | digests, since=epochs, highest=st.just("") | versions.map(str), importing=st.booleans(),
     expiries=st.dictionaries(names, st.builds(Expiry, epochs, st.none() | epochs, st.booleans()), max_size=2),
 )

@@ -74,6 +74,15 @@ def test_a_rejection_outlives_the_loss_of_the_state() -> None:
     assert [denial.version for denial in decision.state.denied] == ["1.1"]
 
 
+def test_the_newest_version_that_was_confirmed_is_kept() -> None:
+    state = node()
+    boots = (("1.0", TRIAL, ""), ("1.0", GOOD, "1.0"), ("1.2", GOOD, "1.2"), ("1.1", GOOD, "1.2"))
+    for version, slot_a, kept in boots:
+        state = observed(state, facts(version=version, a=slot_a, b=OTHER_GOOD)).state
+        assert state.highest == kept
+    assert observed(state, facts(version="no version", b=OTHER_GOOD)).state.highest == "1.2"
+
+
 def test_without_state_the_verdict_says_which_release_failed() -> None:
     """A start that found no state can only guess what the passive slot held."""
     seen = facts(verdict=rejection("b"))

@@ -166,7 +166,7 @@ def main() -> None:
     fetches = sys.argv[1] == "fetch"
     task = Task(
         store=os.path.join(OWN, "store-of-metadata"), export=os.path.join(FOLDER, "fetch/export"), root_of_trust="{}",
-        system_time=0, built=0, channel="stable", running="1.0.0", confirmed=True, compatible="box",
+        system_time=0, built=0, channel="stable", running="1.0.0", floor="1.0.0", compatible="box",
         connection=Connection("https://localhost/", os.environ["PEM"], os.environ["PEM"]) if fetches else None,
     )  # fmt: skip
     notes = confine(needs_of_fetch(task) if fetches else needs_of_seal(task))

@@ -23,7 +23,9 @@ from updated.region import Region
 from updated.task import Connection, Task, report
 
 MEANS: Mapping[str, str] = json.loads(os.environ.get("MEANS", "{}"))
-NOTHING: Mapping[str, Any] = {"reasons": [], "expiries": {}, "notes": [], "installed": {}}
+NOTHING: Mapping[str, Any] = {
+    "reasons": [], "expiries": {}, "lifetimes": {}, "expired": {}, "notes": [], "installed": {},
+}  # fmt: skip
 
 
 def claim(result: Mapping[str, Any]) -> None:
@@ -100,7 +102,7 @@ def use_an_old_repository(task: Task, verb: str) -> None:
         return
     old = dataclasses.replace(
         task, connection=Connection(MEANS["url"]), store=task.store + "-old", seeds={}, running="0.0.1",
-        confirmed=False, target=Target(MEANS["version"], MEANS["manifest"], "b"), denied=(),
+        floor="", target=Target(MEANS["version"], MEANS["manifest"], "b"), denied=(),
     )  # fmt: skip
     claim(fetch(old))
 

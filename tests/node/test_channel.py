@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,20 @@ def test_a_release_that_was_confirmed_raises_the_floor(node: Bench) -> None:
     before = node.disk_content()
     node.once()
     assert node.status()["running"]["version"] == "1.0.0"
+    assert (reasons(node), node.disk_content()) == (["recalled", "below-floor"], before)
+
+
+def test_what_was_confirmed_stays_the_floor_when_the_downloader_forgets_it(node: Bench) -> None:
+    """It may have been taken over; and the process that seals was never asked while that release ran."""
+    node.ship("2.0.0")
+    confirmed(node, "2.0.0", "b")
+    node.machine.run("bootctl", "--root", str(node.root), "rollback")
+    assert node.machine.power_on() == "a"
+    recall(node, "2.0.0")
+    node.ship("1.5.0")
+    shutil.rmtree(node.root / "var/lib/updated/fetch")
+    before = node.disk_content()
+    node.once()
     assert (reasons(node), node.disk_content()) == (["recalled", "below-floor"], before)
 
 

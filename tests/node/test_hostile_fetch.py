@@ -161,7 +161,7 @@ TIMESTAMP = "metadata/timestamp.json"
 def test_an_export_that_is_no_folder_of_plain_files_is_refused(node: Bench, name: str, kind: str, to: str) -> None:
     take_over(node, "export", name=name, to=to, **{"with": kind})
     # Where a link leads is out of reach by Landlock; without it, it is no metadata.
-    is_refused(node, {"disk-error", "not-found", "too-long", "metadata-invalid"}, "metadata/timestamp.json")
+    is_refused(node, {"bad-repository", "disk-error", "not-found", "too-long", "metadata-invalid"}, "metadata/timestamp.json")
 
 
 # ------------------------------------------------------------------------------------------------ who stays behind
@@ -231,7 +231,8 @@ def content(node: Bench) -> bytes:
 # ------------------------------------------------------------------------------------------------ what it says
 
 GOOD: dict[str, Any] = {
-    "type": "result", "peak_memory_bytes": 1, "offer": None, "reasons": [], "expiries": {}, "notes": [],
+    "type": "result", "peak_memory_bytes": 1, "offer": None, "reasons": [], "expiries": {},
+    "lifetimes": {}, "expired": {}, "notes": [],
 }  # fmt: skip
 GENUINE = {"version": "1.1.0", "manifest": "0" * 64, "size": 1}
 

@@ -246,7 +246,7 @@ def task(stick: Stick, place: Path, store: str, regions: dict[str, Window], seed
     manifest = stick.desk.repository.release("1.2.0")[1]
     return Task(
         store=str(stick.folder / store), export=str(stick.folder / "export"), root_of_trust=stick.desk.root.decode(),
-        system_time=time.time(), built=0, channel="stable", running="1.0.0", confirmed=True, compatible="demo",
+        system_time=time.time(), built=0, channel="stable", running="1.0.0", floor="1.0.0", compatible="demo",
         any_wave=True, sizes={"rootfs": SLOT_SIZE}, connection=Connection("", path=str(place)),
         target=Target("1.2.0", manifest, "b"), regions={name: window.region for name, window in regions.items()},
         seeds={name: window.region for name, window in seeds.items()}, parent=os.getpid(),

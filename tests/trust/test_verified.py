@@ -20,7 +20,7 @@ RELEASE = Release(Version("1.2.0"), "box", NOW, {"rootfs": PART})
 MANIFEST = hashlib.sha256(RELEASE.format()).hexdigest()
 ENTRY = ChannelEntry(Version("1.2.0"), MANIFEST)
 TASK = Task(
-    store="", export="", root_of_trust="", system_time=NOW, built=0, channel="stable", running="1.0.0", confirmed=True,
+    store="", export="", root_of_trust="", system_time=NOW, built=0, channel="stable", running="1.0.0", floor="1.0.0",
     compatible="box", sizes={"rootfs": 100}, target=Target("1.2.0", MANIFEST, "b"),
 )
 

@@ -12,7 +12,7 @@ from updated.core.events import Event, Observed, Started
 from updated.core.policy import Policy
 from updated.core.state import Denial, Fallback, Phase, State, Target
 from updated.core.update import IMPORT_AGAIN, can_leave_slot, leave_slot
-from updated.core.version import same_version
+from updated.core.version import newer_of, same_version
 
 
 def started(state: State, event: Started, policy: Policy) -> Decision:
@@ -42,6 +42,8 @@ def observed(state: State, event: Started | Observed, policy: Policy) -> Decisio
     facts = event.facts
     other_boot = facts.boot_id != state.facts.boot_id
     state = state.with_changes(facts=facts, versions={**state.versions, facts.slot: facts.version})
+    if state.confirmed:
+        state = state.with_changes(highest=newer_of(state.highest, facts.version))
     if state.target is not None and state.target.slot not in facts.view.names:
         # The state is that of another disk or boot loader.
         state = state.with_changes(phase=resting_phase(state), target=None)

@@ -123,8 +123,8 @@ class State:
     boot id of the last verdict that was taken into account. `channel` is a person's choice, empty without one.
     `manifests` says which manifest each slot was installed from. `leaving` is the slot that a person wants to leave.
     `failing` is the manifest whose installation failed last; `since`: when the phase began, while it is rebooting.
-    `importing`: the release comes from what a person handed over. `expiries`: by role, of the last check that
-    succeeded.
+    `highest` is the newest version that was seen confirmed. `importing`: the release comes from what a person handed
+    over. `expiries`: by role, of the last check that succeeded.
     """
 
     facts: BootFacts
@@ -148,6 +148,7 @@ class State:
     leaving: str = ""
     failing: str = ""
     since: int = 0
+    highest: str = ""
     importing: bool = False
     expiries: Mapping[str, Expiry] = field(default_factory=dict)
 
@@ -212,6 +213,7 @@ def format_state(state: State) -> dict[str, Any]:
         "leaving": state.leaving,
         "failing": state.failing,
         "since": state.since,
+        "highest": state.highest,
         "importing": state.importing,
         "expiries": {
             role: {"at": each.at, "lifetime": each.lifetime, "accepted": each.accepted}
@@ -283,6 +285,7 @@ def _state(document: Object) -> State:
         failing=document.text("failing"),
         since=document.number("since"),
         # A state from before these keys is whole without them.
+        highest=document.text("highest") if document.has("highest") else "",
         importing=document.has("importing") and document.flag("importing"),
         expiries=_expiries(document.object("expiries")) if document.has("expiries") else {},
     )

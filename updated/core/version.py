@@ -5,6 +5,7 @@ Any number of dotted numeric parts is taken ("12.4", "20261121.1"): missing part
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 
@@ -28,6 +29,15 @@ def is_older(one: str, other: str) -> bool:
         return Version(one) < Version(other)
     except UpdatedError:
         return False
+
+
+def newer_of(one: str, other: str) -> str:
+    """The newer of two versions, or the one that is a version; empty when neither is."""
+    versions = []
+    for text in (one, other):
+        with contextlib.suppress(UpdatedError):
+            versions.append(Version(text))
+    return max(versions).text if versions else ""
 
 
 @functools.total_ordering

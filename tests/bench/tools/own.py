@@ -113,7 +113,7 @@ class Updated(Tool):
             built=0,
             channel=job.new.name,
             running=self._versions[job.old.name] if job.old is not None else FACTORY,
-            confirmed=job.old is not None,
+            floor=self._versions[job.old.name] if job.old is not None else "",
             compatible=COMPATIBLE,
             any_wave=True,
             sizes={COMPONENT: size},
