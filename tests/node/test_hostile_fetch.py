@@ -161,7 +161,8 @@ TIMESTAMP = "metadata/timestamp.json"
 def test_an_export_that_is_no_folder_of_plain_files_is_refused(node: Bench, name: str, kind: str, to: str) -> None:
     take_over(node, "export", name=name, to=to, **{"with": kind})
     # Where a link leads is out of reach by Landlock; without it, it is no metadata.
-    is_refused(node, {"bad-repository", "disk-error", "not-found", "too-long", "metadata-invalid"}, "metadata/timestamp.json")
+    codes = {"bad-repository", "disk-error", "not-found", "too-long", "metadata-invalid"}
+    is_refused(node, codes, "metadata/timestamp.json")
 
 
 # ------------------------------------------------------------------------------------------------ who stays behind
