@@ -27,7 +27,7 @@ KEYS = {
         "backend", "grubenv", "esp", "fw_env_config", "autoboot", "tryboot_partitions", "tries", "count_confirmed",
     },
     "identity": {"compatible"},
-    "updates": {"enabled", "interval_seconds", "reboot", "reboot_command"},
+    "updates": {"allow_downgrade", "enabled", "interval_seconds", "reboot", "reboot_command"},
     "fetch": {"user", "connections", "bandwidth_limit"},
     "metrics": {"listen"},
     "log": {"level"},
