@@ -19,8 +19,8 @@ CORE_NEVER = {
 ONLY_IN = {
     "tuf": ("updated/tufclient.py", "updated/publish/"),
     "securesystemslib": ("updated/publish/",),
-    "requests": ("updated/http.py",),
-    "urllib3": ("updated/http.py",),
+    "requests": ("updated/http.py", "updated/punctual.py"),
+    "urllib3": ("updated/http.py", "updated/punctual.py"),
     "parted": ("updated/provision.py",),
     "dbus_next": ("updated/bus.py", "updated/cli/change.py"),
     "prometheus_client": ("updated/metrics.py",),

@@ -62,8 +62,12 @@ class DirectorySource:
 
     def _open(self, name: str) -> tuple[str, int]:
         path = os.path.join(self._directory, checked_name(name))
+        place = path if self._fd is None else name
         try:
-            fd = os.open(path if self._fd is None else name, _OPEN_FLAGS, dir_fd=self._fd)
+            # A device is not even opened: with some, that alone has effects.
+            if not stat.S_ISREG(os.stat(place, dir_fd=self._fd).st_mode):
+                raise _no_file(path)
+            fd = os.open(place, _OPEN_FLAGS, dir_fd=self._fd)
         except (FileNotFoundError, NotADirectoryError):
             raise UpdatedError("not-found", path, "is not there", _MEND_COPY) from None
         except PermissionError:
@@ -72,7 +76,7 @@ class DirectorySource:
             raise storage_error(path, error) from None
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise UpdatedError("not-found", path, "is not a regular file", _MEND_COPY)
+            raise _no_file(path)
         return path, fd
 
 
@@ -120,6 +124,10 @@ def open_place(path: str) -> int:
             "bad-repository", path, "is neither a directory nor a regular file", "Name a repository or a bundle."
         )
     return fd
+
+
+def _no_file(path: str) -> UpdatedError:
+    return UpdatedError("not-found", path, "is not a regular file", _MEND_COPY)
 
 
 def _not_readable(path: str) -> UpdatedError:

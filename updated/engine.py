@@ -323,7 +323,11 @@ class Engine:
         installed = self._report["last_install"]
         if installed.get("version") == target.version:  # a release that was staged before this start has no figures
             self._report["last_install"] = {**installed, "seal_peak_memory_bytes": peak_memory(result)}
-        return events.SealDone(self.now(), self._chance(), seal_answer(result))
+        expired, notes = seal_answer(result)
+        for note in notes:
+            log.warning("%s", note)
+        self._report["notes"] = tuple(dict.fromkeys((*self._report["notes"], *notes)))
+        return events.SealDone(self.now(), self._chance(), expired)
 
     def _on_progress(self, message: Message) -> None:
         if message["type"] == "plan":

@@ -6,11 +6,12 @@ slot bootable: `seal` verifies all of it again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from updated.bundle import open_source_at, open_source_in
 from updated.core.errors import UpdatedError
@@ -25,40 +26,43 @@ from updated.ports import Source
 from updated.record import storage_error
 from updated.seed import Seed
 from updated.stored import StoredIndex
-from updated.task import PlanReport, ProgressReport, Task
+from updated.task import Connection, PlanReport, ProgressReport, Task
 from updated.trust import Clock, Trust
 from updated.verified import check_target, choose_release, read_release, withdrawn
+
+T = TypeVar("T")
+# What a stale or lying place leads to, while it serves every file: only who verifies the files notices.
+_FAULTS_OF_A_PLACE = ("metadata-expired", "metadata-rolled-back", "metadata-invalid", "wrong-digest")
 
 
 def check(task: Task) -> Mapping[str, Any]:
     """Refreshes the metadata, and says what the channel has for this node."""
     # What was handed over need not be looked into again soon: the newest root in it counts now.
-    trust, _ = _begin(task, root_once_a_day=task.imported is None)
+    trust, _, found = _look(task, _chosen, root_once_a_day=task.imported is None)
+    trust.forget_other_targets()
+    return {
+        **found, "expiries": trust.expiries(), "lifetimes": trust.lifetimes(), "expired": trust.expired(),
+        "notes": list(trust.notes),
+    }  # fmt: skip
+
+
+def _chosen(trust: Trust, task: Task) -> Mapping[str, Any]:
     choice = choose_release(trust, task)
     offer = None
     if choice.entry is not None:
         release = read_release(trust, choice.entry, task)
         size = sum(component.blob.length for component in release.components.values())
         offer = {"version": release.version.text, "manifest": choice.entry.manifest, "size": size}
-    gone = withdrawn(trust, task)
-    trust.forget_other_targets()
-    return {
-        "offer": offer,
-        "withdrawn": gone,
-        "reasons": [dataclasses.asdict(reason) for reason in choice.reasons],
-        "expiries": trust.expiries(),
-        "lifetimes": trust.lifetimes(),
-        "expired": trust.expired(),
-        "notes": list(trust.notes),
-    }
+    reasons = [dataclasses.asdict(reason) for reason in choice.reasons]
+    return {"offer": offer, "withdrawn": withdrawn(trust, task), "reasons": reasons}
 
 
 def fetch(task: Task) -> Mapping[str, Any]:
     """Writes the target into the open regions, and leaves the metadata for `seal` in the export folder."""
-    if task.target is None:
+    target = task.target
+    if target is None:
         raise UpdatedError("internal", "the task", "names no release", "Report it.")
-    trust, source = _begin(task)
-    release = check_target(trust, task, task.target)
+    trust, source, release = _look(task, lambda trust, task: check_target(trust, task, target))
     _make_anew(task.export)
     trust.export(task.export)
     line = MeasuredSource(source)
@@ -114,14 +118,53 @@ def _read(indexes: Indexes, component: Component) -> StoredIndex | None:
         return None  # without it the update costs more bytes, and is not hindered
 
 
-def _begin(task: Task, *, root_once_a_day: bool = False) -> tuple[Trust, Source]:
+def _look(
+    task: Task, read: Callable[[Trust, Task], T], *, root_once_a_day: bool = False
+) -> tuple[Trust, Source, T]:
+    """The refreshed trust, where images come from, and what `read` found in the manifests.
+
+    When what the places show does not verify or is too old, each is asked alone: none of them keeps the node from what
+    another has. Raises `UpdatedError`.
+    """
+    try:
+        return _looked(task, read, root_once_a_day=root_once_a_day)
+    except UpdatedError as error:
+        if error.code not in _FAULTS_OF_A_PLACE:
+            raise
+        fault = error
+    for connection in _each_first(task):
+        alone = dataclasses.replace(task, connection=dataclasses.replace(connection, mirrors=()))
+        with contextlib.suppress(UpdatedError):
+            trust, _, found = _looked(alone, read)
+            return trust, _open_source(dataclasses.replace(task, connection=connection)), found
+    raise fault
+
+
+def _each_first(task: Task) -> Iterator[Connection]:
+    """The connection with each of its places as the first one, if there are several."""
+    connection = task.connection
+    if connection is None or not connection.mirrors or task.imported is not None:
+        return
+    places = (connection.url, *connection.mirrors)
+    for turn in range(len(places)):
+        first, *others = places[turn:] + places[:turn]
+        yield dataclasses.replace(connection, url=first, mirrors=tuple(others))
+
+
+def _looked(
+    task: Task, read: Callable[[Trust, Task], T], *, root_once_a_day: bool = False
+) -> tuple[Trust, Source, T]:
     source = _open_source(task)
     clock = Clock(task.system_time, task.built)
     trust = Trust(source, task.store, task.root_of_trust.encode(), clock, grace=task.grace)
-    if task.floor:
-        trust.raise_release_floor(task.floor)
-    trust.refresh(root_once_a_day=root_once_a_day)
-    return trust, source
+    try:
+        if task.floor:
+            trust.raise_release_floor(task.floor)
+        trust.refresh(root_once_a_day=root_once_a_day)
+        return trust, source, read(trust, task)
+    except BaseException:
+        trust.close()
+        raise
 
 
 def _open_source(task: Task) -> Source:

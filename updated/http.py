@@ -17,7 +17,6 @@ from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import quote, urljoin
 
 import requests
-import requests.adapters
 import urllib3.exceptions
 
 from updated.core.errors import UpdatedError
@@ -39,6 +38,7 @@ from updated.http_faults import (
     truncated,
 )
 from updated.ports import Source
+from updated.punctual import PunctualAdapter
 from updated.throttle import Throttle, TooSlow
 
 DEFAULT_CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
@@ -152,7 +152,7 @@ class HttpSource:
             "Accept-Encoding": "identity",
         })
         for prefix in ("http://", "https://"):
-            self._session.mount(prefix, requests.adapters.HTTPAdapter(pool_maxsize=settings.connections))
+            self._session.mount(prefix, PunctualAdapter(pool_maxsize=settings.connections))
         self._session.verify = settings.ca_bundle or DEFAULT_CA_BUNDLE
         if self._scheme == "https":
             require_readable(self._session.verify, "the CA bundle")

@@ -91,12 +91,17 @@ def install_answer(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, int |
     return _read(read)
 
 
-def seal_answer(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """The roles whose expired metadata was accepted, from the answer to `updated seal`.
+def seal_answer(result: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The roles whose expired metadata was accepted, and notes for people, from the answer to `updated seal`.
 
     Raises `UpdatedError` ("child-failed").
     """
-    return _read(lambda: tuple(sorted(role for role, _ in _numbers(Object(result, ""), "expired"))))
+
+    def read() -> tuple[tuple[str, ...], tuple[str, ...]]:
+        answer = Object(result, "")
+        return tuple(sorted(role for role, _ in _numbers(answer, "expired"))), tuple(answer.lines("notes"))
+
+    return _read(read)
 
 
 def _name(text: str) -> str:
