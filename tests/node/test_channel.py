@@ -92,13 +92,18 @@ def test_a_release_that_fell_back_raises_no_floor(node: Bench) -> None:
     confirmed(node, "1.5.0", "b")
 
 
-def test_a_release_that_was_confirmed_raises_the_floor(node: Bench) -> None:
+def left_2_0_0(node: Bench) -> None:
+    """2.0.0 was confirmed and left for 1.0.0 by a person; then it is recalled, and 1.5.0 shipped."""
     node.ship("2.0.0")
     confirmed(node, "2.0.0", "b")
     node.machine.run("bootctl", "--root", str(node.root), "rollback")
     assert node.machine.power_on() == "a"
     recall(node, "2.0.0")
     node.ship("1.5.0")
+
+
+def test_a_release_that_was_confirmed_raises_the_floor(node: Bench) -> None:
+    left_2_0_0(node)
     before = node.disk_content()
     node.once()
     assert node.status()["running"]["version"] == "1.0.0"
@@ -107,12 +112,7 @@ def test_a_release_that_was_confirmed_raises_the_floor(node: Bench) -> None:
 
 def test_what_was_confirmed_stays_the_floor_when_the_downloader_forgets_it(node: Bench) -> None:
     """It may have been taken over; and the process that seals was never asked while that release ran."""
-    node.ship("2.0.0")
-    confirmed(node, "2.0.0", "b")
-    node.machine.run("bootctl", "--root", str(node.root), "rollback")
-    assert node.machine.power_on() == "a"
-    recall(node, "2.0.0")
-    node.ship("1.5.0")
+    left_2_0_0(node)
     shutil.rmtree(node.root / "var/lib/updated/fetch")
     before = node.disk_content()
     node.once()

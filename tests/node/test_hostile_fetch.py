@@ -10,22 +10,18 @@ import os
 import pwd
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
-import bootctl
-import updated
 from bootctl import gpt
 from tests.node.bench import FAILED, NEW, OLD, Bench, bench
 from tests.node.images import make_image
 from tests.node.stand_in import stand_in
-from tests.node.world import Publisher
+from tests.node.world import Publisher, program_for_everybody
 from tests.packaging.shipped import REPOSITORY
 
 HOSTILE = Path(__file__).with_name("hostile.py")
@@ -172,21 +168,10 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a
 
 @needs_root
 def test_who_stays_behind_with_the_slot_open_is_gone_before_it_is_sealed() -> None:
-    system = subprocess.run(["/usr/bin/python3", "--version"], capture_output=True, text=True, check=True).stdout
-    if not system.startswith(f"Python {sys.version_info.major}.{sys.version_info.minor}."):
-        pytest.skip("the system's Python can not load the libraries of the one that runs the tests")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        # The checkout and its environment may be out of reach for other users: the program is copied to elsewhere.
-        program = folder / "program"
-        left_out = shutil.ignore_patterns(
-            "mypy*", "numpy*", "ruff*", "hypothesis*", "pip*", "__editable__*", "__pycache__"
-        )
-        shutil.copytree(Path(requests.__file__).parent.parent, program, ignore=left_out)
-        for package in (bootctl, updated):
-            source = Path(str(package.__file__)).parent
-            shutil.copytree(source, program / source.name, ignore=left_out)
+        program = program_for_everybody(folder)
         hostile = folder / "hostile.py"
         shutil.copy(HOSTILE, hostile)
         with bench(folder / "bench") as node:
