@@ -1,4 +1,4 @@
-"""`python -m health`: judges the running slot once, and confirms or rejects it."""
+"""`python -m health`: judges the running slot once, and confirms or rejects it; or keeps what the checks say before."""
 
 import argparse
 import contextlib
@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import FrameType
 
 from bootctl.active import running_slot
@@ -16,19 +17,20 @@ from bootctl.backend import Backend, boots_of_confirmed, open_backend
 from bootctl.errors import BootError
 from bootctl.model import BootView
 from bootctl.settings import ConfigError, boot_settings, load
-from health import system
+from health import baseline, system
 from health.catalogue import load_checks
-from health.check import CheckResult
-from health.judgement import Verdict, changed, judge
+from health.check import Check, CheckResult
+from health.judgement import Verdict, changed, judge, weigh
 from health.probes import Surroundings, attempt
-from health.record import Record, listing
+from health.record import Record, lines, listing
 from health.runner import run_checks
 
+EXIT_NOT_KEPT = 1
 EXIT_USAGE = 2
 EXIT_BOOT_REFERENCE = 5
 EXIT_INTERRUPTED = 128
 """Plus the number of the signal, as a shell has it. Nothing was changed."""
-EXIT_OF: dict[Verdict, int] = {"confirmed": 0, "healthy": 0, "sick": 1, "rejected": 3, "no-fallback": 4}
+EXIT_OF: dict[Verdict, int] = {"confirmed": 0, "probation": 0, "healthy": 0, "sick": 1, "rejected": 3, "no-fallback": 4}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return EXIT_USAGE
     try:
+        if options.verb == "baseline":
+            return _take_baseline(root, running_slot(settings), options.target, options.most_seconds, options.json)
         backend = open_backend(settings)
         slot = running_slot(settings)
         counted = boots_of_confirmed(settings, backend)
@@ -62,14 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _judge_once(root: str, slot: str, backend: Backend, counted: int, *, act: bool, as_json: bool) -> int:
     backend.read().state(slot)  # so that what can't be judged in the end does not begin
     started = _now()
-    results = _check_all(root)
+    version = system.image_version(root)
+    results = _run(root, load_checks(root))
     # Read now and not before the checks, which take their time: a person may have decided meanwhile.
     view = backend.read()
-    judgement = judge(view, slot, results)
+    before = _baseline_for(root, view, slot, version)
+    weighed = weigh(view, slot, results, None if isinstance(before, baseline.NoBaseline) else before.results)
+    judgement = judge(view, slot, weighed)
     after = changed(view, slot, judgement, counted=counted)
-    record = Record(slot, system.image_version(root), system.boot_id(root), judgement, started, _now(), results)
+    record = Record(slot, version, system.boot_id(root), judgement, started, _now(), weighed, before)
     if act:
         _carry_out(record, write=lambda: _write(root, record), commit=lambda: _commit(backend, view, after))
+        if judgement.verdict in ("confirmed", "rejected"):
+            _forget_baseline(root)
     _print(json.dumps(record.document) + "\n" if as_json else listing(record, acted=act))
     return EXIT_OF[judgement.verdict]
 
@@ -86,11 +95,51 @@ def _commit(backend: Backend, before: BootView, after: BootView) -> None:
         backend.commit(after)
 
 
-def _check_all(root: str) -> tuple[CheckResult, ...]:
+def _baseline_for(
+    root: str, view: BootView, slot: str, version: str | None
+) -> baseline.Baseline | baseline.NoBaseline:
+    if view.state(slot).confirmed:
+        return baseline.NoBaseline(f"slot {slot} was confirmed before")
+    return baseline.for_slot(baseline.read(root), slot, version)
+
+
+def _take_baseline(root: str, slot: str, target: str | None, most_seconds: float, as_json: bool) -> int:
+    """The checks on the slot that runs, for the judgement of the next boot. What it changes is that file alone."""
+    checks = [_settled(check) for check in load_checks(root)]
+    if not _forget_baseline(root):
+        return EXIT_NOT_KEPT
+    results = _run(root, checks, most_seconds)
+    version = system.image_version(root)
+    taken = baseline.document(slot, version, system.boot_id(root), target, _now(), results)
+    try:
+        baseline.write(root, taken)
+    except OSError as error:
+        _complain(f"{baseline.BASELINE}: it can't be written ({error.strerror}). Free or mend its file system.")
+        return EXIT_NOT_KEPT
+    told = f"baseline of slot {slot} is kept; {len(results)} of {len(checks)} checks came to a result"
+    _print(json.dumps(taken) + "\n" if as_json else "\n".join([*lines(results), told]) + "\n")
+    return 0
+
+
+def _settled(check: Check) -> Check:
+    """A machine that is about to reboot came up long ago."""
+    return replace(check, pace=replace(check.pace, settle_seconds=0))
+
+
+def _forget_baseline(root: str) -> bool:
+    try:
+        baseline.discard(root)
+    except OSError as error:
+        _complain(f"{baseline.BASELINE}: it can't be removed ({error.strerror}). Remove it by hand.")
+        return False
+    return True
+
+
+def _run(root: str, checks: Sequence[Check], most_seconds: float | None = None) -> tuple[CheckResult, ...]:
     around = Surroundings.of(root)
     with _interruptible():
         try:
-            return run_checks(load_checks(root), lambda check: attempt(check, around))
+            return run_checks(checks, lambda check: attempt(check, around), most_seconds=most_seconds)
         finally:
             around.commands.kill_all()
 
@@ -144,15 +193,28 @@ def _now() -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="updated-health",
-        description="Run the health checks and confirm or reject the running slot.",
+        description="Run the health checks and confirm or reject the running slot; or, as the baseline, keep their "
+        "results for the judgement of the boot that follows.",
         epilog="exit status: 0 confirmed or healthy, 1 sick, 2 usage or configuration, 3 rejected (reboot wanted), "
         "4 sick but no other slot can boot, 5 the boot reference could not be read or written",
         allow_abbrev=False,
     )
+    parser.add_argument("verb", nargs="?", choices=("judge", "baseline"), default="judge", help="judge if left out")
     parser.add_argument("--root", metavar="DIR", default="/", help="judge the system below DIR")
-    parser.add_argument("--json", action="store_true", help="print the verdict document")
+    parser.add_argument("--json", action="store_true", help="print the verdict document, or the baseline")
     parser.add_argument("--no-act", action="store_true", help="judge, but write nothing and change nothing")
+    parser.add_argument(
+        "--most-seconds", metavar="N", type=_seconds, default=120, help="baseline: wait no longer for results (120)"
+    )
+    parser.add_argument("--target", metavar="VERSION", help="baseline: the version that is about to boot")
     return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 3600:
+        raise ValueError(text)
+    return value
 
 
 if __name__ == "__main__":

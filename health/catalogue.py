@@ -3,6 +3,8 @@
 A file of the same name in the same folder of /etc replaces that of /usr/lib, and masks it when it is empty or a
 symbolic link to /dev/null, as with systemd's drop-ins. Names that begin with a dot are no checks. Nothing is left out
 silently: what can't be used becomes a check that fails and says why, required if it lies in required.d.
+
+The checks of greenboot and of openSUSE's health-checker come after these (see `health.plugins`).
 """
 
 import os
@@ -11,8 +13,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from bootctl.settings import ConfigError
-from health.check import Check, ExecProbe, InvalidProbe, Kind, Pace, Probe
+from health.check import Check, InvalidProbe, Kind
 from health.checkfile import parse_check
+from health.plugins import plugin_checks
 from health.rootdir import below
 
 VENDOR = "/usr/lib/updated/health.d"
@@ -32,8 +35,11 @@ class _Entry:
     maskable: bool
 
 
-def load_checks(root: str = "/") -> tuple[Check, ...]:
-    """All checks below `root`, the required ones first, each kind in order of file name (by bytes)."""
+def load_checks(root: str = "/", *, greenboot: bool = True, health_checker: bool = True) -> tuple[Check, ...]:
+    """All checks below `root`, the required ones first, each kind in order of file name (by bytes).
+
+    `greenboot` and `health_checker`: whether the checks of those programs are among them.
+    """
     checks: list[Check] = []
     for folder, kind in FOLDERS:
         entries: dict[str, _Entry] = {}
@@ -49,7 +55,7 @@ def load_checks(root: str = "/") -> tuple[Check, ...]:
         for label, entry in _labelled(entries):
             if not (entry.maskable and _is_mask(root, entry)):
                 checks.append(_check(root, kind, label, entry))
-    return (*checks, *_misplaced(root))
+    return (*checks, *_misplaced(root), *plugin_checks(root, greenboot=greenboot, health_checker=health_checker))
 
 
 def _names(root: str, path: str) -> list[str]:
@@ -82,15 +88,14 @@ def _is_mask(root: str, entry: _Entry) -> bool:
 
 def _check(root: str, kind: Kind, label: str, entry: _Entry) -> Check:
     try:
-        probe, pace = _read(root, entry)
+        return _read(root, kind, label, entry)
     except ConfigError as error:
         return Check(kind, label, InvalidProbe(str(error)))
     except OSError as error:
         return _broken(kind, label, entry.path, f"it can't be read ({error.strerror})", "Mend or remove it.")
-    return Check(kind, label, probe, pace)
 
 
-def _read(root: str, entry: _Entry) -> tuple[Probe, Pace]:
+def _read(root: str, kind: Kind, label: str, entry: _Entry) -> Check:
     outside = below(root, entry.path)
     status = os.stat(outside)
     if not stat.S_ISREG(status.st_mode):
@@ -99,9 +104,11 @@ def _read(root: str, entry: _Entry) -> tuple[Probe, Pace]:
         if status.st_size > SIZE_LIMIT:
             raise ConfigError(entry.path, f"it is larger than {SIZE_LIMIT} bytes", "Is it a check at all?")
         with open(outside, "rb") as file:
-            return parse_check(file.read(SIZE_LIMIT), entry.path)
+            return parse_check(file.read(SIZE_LIMIT), entry.path, kind, label)
     if status.st_mode & 0o111:
-        return ExecProbe((entry.path, "check")), Pace()
+        from health.probes.programs import ExecProbe
+
+        return Check(kind, label, ExecProbe((entry.path, "check")))
     raise ConfigError(
         entry.path,
         "it is neither a .toml file nor executable",

@@ -1,10 +1,15 @@
 """The values that the other modules pass around: what to check, at which pace, and what came out."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    from health.probes import Surroundings
 
 Kind = Literal["required", "wanted"]
 Result = Literal["pass", "fail", "skip", "timeout"]
+Count = Literal["regression", "always"]
+"""Whether a required check that fails counts only if it did not fail before the update, or always."""
 
 OUTPUT_LIMIT = 2000
 """Characters of a check's output that are kept: the last ones, since the reason of a failure stands at the end."""
@@ -14,67 +19,23 @@ REASON_LIMIT = 300
 
 
 @dataclass(frozen=True, slots=True)
-class ExecProbe:
-    """A command; exit status 0 passes, 75 (EX_TEMPFAIL) asks for another attempt, 77 skips, all others fail."""
+class Attempt:
+    """What one attempt showed. `final`: trying again can't change it."""
 
-    type: ClassVar[str] = "exec"
-    command: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class UnitProbe:
-    """A systemd unit that must be active."""
-
-    type: ClassVar[str] = "unit"
-    unit: str
+    result: Result
+    output: str = ""
+    final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FailedUnitsProbe:
-    """No systemd unit may have failed, apart from those whose name matches a shell pattern of `ignore`."""
+class Probe(Protocol):
+    """What a check looks at; one class for each type, in `health.probes`."""
 
-    type: ClassVar[str] = "no-failed-units"
-    ignore: tuple[str, ...] = ()
+    @property
+    def type(self) -> str:
+        """As a check file and a verdict name it."""
 
-
-@dataclass(frozen=True, slots=True)
-class HttpProbe:
-    """GET `url` must answer with `status` (None: any 2xx) and, if given, a body that contains `contains`."""
-
-    type: ClassVar[str] = "http"
-    url: str
-    status: int | None = None
-    contains: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TcpProbe:
-    """A TCP connection to `host`:`port` must be accepted."""
-
-    type: ClassVar[str] = "tcp"
-    host: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class DiskSpaceProbe:
-    """The file system of `path` must have at least this much room for unprivileged processes."""
-
-    type: ClassVar[str] = "disk-space"
-    path: str
-    free_bytes: int | None = None
-    free_percent: float | None = None
-    free_inodes_percent: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MountProbe:
-    """`path` must be a mount point, with all of `options` in effect and, if given, of type `fstype`."""
-
-    type: ClassVar[str] = "mount"
-    path: str
-    options: tuple[str, ...] = ()
-    fstype: str | None = None
+    def attempt(self, timeout: float, around: "Surroundings") -> Attempt:
+        """Looks once, within about `timeout` seconds. May raise OSError, which is a failed attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +45,8 @@ class InvalidProbe:
     type: ClassVar[str] = "invalid"
     error: str
 
-
-Probe = ExecProbe | UnitProbe | FailedUnitsProbe | HttpProbe | TcpProbe | DiskSpaceProbe | MountProbe | InvalidProbe
+    def attempt(self, timeout: float, around: "Surroundings") -> Attempt:
+        return Attempt("fail", self.error, final=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +64,23 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check as configured; `kind` and `name` together are unique."""
+    """One check as configured; `kind` and `name` together are unique. Without `parallel` it runs alone."""
 
     kind: Kind
     name: str
     probe: Probe
     pace: Pace = Pace()
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What one attempt showed. `final`: trying again can't change it."""
-
-    result: Result
-    output: str = ""
-    final: bool = False
+    count: Count = "regression"
+    parallel: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check came to after its last attempt; `output` is at most `OUTPUT_LIMIT` characters."""
+    """What a check came to after its last attempt; `output` is at most `OUTPUT_LIMIT` characters.
+
+    `before`, `counts` and `note` are filled in by `health.judgement.weigh`: what it came to before the update, whether
+    it decides over the slot, and why not if it is a required one.
+    """
 
     name: str
     kind: Kind
@@ -131,6 +89,10 @@ class CheckResult:
     attempts: int = 1
     duration_seconds: float = 0.0
     output: str = ""
+    count: Count = "regression"
+    before: Result | None = None
+    counts: bool = True
+    note: str | None = None
 
     @property
     def passed(self) -> bool:

@@ -1,19 +1,26 @@
 """The verdict as others read it: the JSON document, the list for a person, the message of the day."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from health.baseline import Baseline, NoBaseline
 from health.check import CheckResult
 from health.judgement import Judgement
 
 SCHEMA = 1
+
+NOTHING_COMPARED = NoBaseline("nothing was compared")
 
 _MARKS = {"pass": "✓", "skip": "–", "fail": "✗", "timeout": "✗"}
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One judged boot. `started` and `finished` are RFC 3339 in UTC; `version` and `boot_id` may be unknown."""
+    """One judged boot. `started` and `finished` are RFC 3339 in UTC; `version` and `boot_id` may be unknown.
+
+    `checks` are weighed, against `baseline`.
+    """
 
     slot: str
     version: str | None
@@ -22,6 +29,7 @@ class Record:
     started: str
     finished: str
     checks: tuple[CheckResult, ...]
+    baseline: Baseline | NoBaseline = NOTHING_COMPARED
 
     @property
     def document(self) -> dict[str, Any]:
@@ -35,7 +43,8 @@ class Record:
             "reason": self.judgement.reason,
             "started": self.started,
             "finished": self.finished,
-            "checks": [asdict(result) for result in self.checks],
+            "baseline": _baseline(self.baseline),
+            "checks": [_check(result) for result in self.checks],
         }
 
     @property
@@ -43,17 +52,44 @@ class Record:
         return f"slot {self.slot}" + (f" ({self.version})" if self.version else "")
 
 
+def _baseline(baseline: Baseline | NoBaseline) -> dict[str, Any]:
+    if isinstance(baseline, NoBaseline):
+        return {"version": None, "time": None, "reason": baseline.reason}
+    return {"version": baseline.version, "time": baseline.time, "reason": None}
+
+
+def _check(result: CheckResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "kind": result.kind,
+        "type": result.type,
+        "result": result.result,
+        "attempts": result.attempts,
+        "duration_seconds": result.duration_seconds,
+        "output": result.output,
+        "counts": result.counts,
+        "before": result.before,
+        "note": result.note,
+    }
+
+
 def listing(record: Record, *, acted: bool) -> str:
     """One line for each check, and the summary as the last one. `acted`: whether the verdict was carried out."""
-    width = max((len(result.name) for result in record.checks), default=0)
-    lines = [_line(result, width) for result in record.checks]
-    return "\n".join([*lines, _summary(record, acted)]) + "\n"
+    return "\n".join([*lines(record.checks), _summary(record, acted)]) + "\n"
+
+
+def lines(checks: Sequence[CheckResult]) -> list[str]:
+    """One line for each check."""
+    width = max((len(result.name) for result in checks), default=0)
+    return [_line(result, width) for result in checks]
 
 
 def _line(result: CheckResult, width: int) -> str:
     told = result.reason if result.result != "pass" else f"{result.type}, {result.duration_seconds:.1f} s"
     if result.attempts > 1:
         told = f"{told} ({result.attempts} attempts)"
+    if result.note is not None:
+        told = f"{told}; does not count: it {result.note}"
     return f"{_MARKS[result.result]} {result.kind:8} {result.name:{width}}  {told}"
 
 
@@ -66,6 +102,7 @@ def _summary(record: Record, acted: bool) -> str:
         counts = "but nothing was judged: there are no checks; put some into health.d"
     meaning = {
         "confirmed": "is confirmed" if acted else "would be confirmed",
+        "probation": "is good so far, and on probation",
         "rejected": "is rejected, a reboot leads to the other slot" if acted else "would be rejected",
         "no-fallback": "is on trial and sick, but kept, since no other slot can boot",
         "healthy": "is healthy",

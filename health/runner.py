@@ -14,18 +14,45 @@ ABANDON_SECONDS = 2.0
 Probing = Callable[[Check], Attempt]
 
 
-def run_checks(checks: Sequence[Check], probe: Probing) -> tuple[CheckResult, ...]:
+def run_checks(
+    checks: Sequence[Check], probe: Probing, *, most_seconds: float | None = None
+) -> tuple[CheckResult, ...]:
     """The results, in the order of `checks`. `probe` makes one attempt at a check, and may raise anything.
 
-    The threads are daemons: one that hangs in the kernel (a dead disk, a dead network file system) does not keep the
-    process from exiting.
+    Those that must run alone do so one after the other, once the others have ended. After `most_seconds` nothing is
+    waited for: what has no result then is left out. The threads are daemons: one that hangs in the kernel (a dead disk,
+    a dead network file system) does not keep the process from exiting.
     """
     started = time.monotonic()
+    results: dict[int, CheckResult] = {}
+    for parallel, threads in ((True, MAX_PARALLEL), (False, 1)):
+        group = [index for index, check in enumerate(checks) if check.parallel == parallel]
+        # Those that settle longest come last, so that none holds a worker asleep while another could run.
+        group.sort(key=lambda index: checks[index].pace.settle_seconds)
+        done = _start([(index, checks[index]) for index in group], threads, probe, started)
+        for _ in group:
+            left = None if most_seconds is None else started + most_seconds - time.monotonic()
+            try:
+                index, result = done.get(timeout=left) if left is None or left > 0 else done.get_nowait()
+            except queue.Empty:
+                return _in_order(results)
+            results[index] = result
+    return _in_order(results)
+
+
+def _in_order(results: dict[int, CheckResult]) -> tuple[CheckResult, ...]:
+    return tuple(results[index] for index in sorted(results))
+
+
+_Done = queue.SimpleQueue[tuple[int, CheckResult]]
+
+
+def _start(numbered: Sequence[tuple[int, Check]], threads: int, probe: Probing, run_started: float) -> _Done:
+    """Begins to run these checks, at most `threads` at a time; the results come out of the queue."""
     todo: queue.SimpleQueue[tuple[int, Check]] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, CheckResult]] = queue.SimpleQueue()
-    # Those that settle longest come last, so that none holds a worker asleep while another could run.
-    for index in sorted(range(len(checks)), key=lambda index: checks[index].pace.settle_seconds):
-        todo.put((index, checks[index]))
+    done = _Done()
+    for each in numbered:
+        todo.put(each)
 
     def work() -> None:
         while True:
@@ -33,12 +60,11 @@ def run_checks(checks: Sequence[Check], probe: Probing) -> tuple[CheckResult, ..
                 index, check = todo.get_nowait()
             except queue.Empty:
                 return
-            done.put((index, _run(check, probe, started)))
+            done.put((index, _run(check, probe, run_started)))
 
-    for _ in range(min(MAX_PARALLEL, len(checks))):
+    for _ in range(min(threads, len(numbered))):
         threading.Thread(target=work, name="health-check", daemon=True).start()
-    results = dict(done.get() for _ in checks)
-    return tuple(results[index] for index in range(len(checks)))
+    return done
 
 
 def _run(check: Check, probe: Probing, run_started: float) -> CheckResult:
@@ -60,6 +86,7 @@ def _run(check: Check, probe: Probing, run_started: float) -> CheckResult:
         attempts=attempts,
         duration_seconds=round(time.monotonic() - started, 3),
         output=attempt.output[-OUTPUT_LIMIT:],
+        count=check.count,
     )
 
 

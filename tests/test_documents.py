@@ -15,7 +15,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from bootctl.settings import DEFAULT_GRUBENV, boot_settings, load
 from health import __main__ as health
-from health import checkfile, judgement
+from health import baseline, checkfile, judgement
 from health.check import Pace
 from health.record import Record
 from tests.documents import (
@@ -247,11 +247,14 @@ def test_the_bus_interface_is_documented_as_it_is() -> None:
 
 
 def test_every_type_of_check_is_documented_with_its_keys_and_the_pace() -> None:
-    text = section(OPERATING.read_text(), "Health checks")
-    documented = {row[0]: set(re.findall(r"\w+", row[2])) for row in rows(text) if row[0] in checkfile._TYPES}
-    assert documented == {name: set(kind.readers) for name, kind in checkfile._TYPES.items()}
-    for key in checkfile._PACE:
+    text = section((FOLDER / "health.md").read_text(), "Checks")
+    documented = {row[0]: set(re.findall(r"\w+", row[2])) for row in rows(text) if row[0] in checkfile.TYPES}
+    assert documented == {name: set(checkfile.described(name).readers) for name in checkfile.TYPES}
+    assert f"one of {len(checkfile.TYPES)} types" in README.read_text()
+    for key in checkfile.PACE:
         assert re.search(rf"`{key}` \({getattr(Pace(), key):g}\b", text), key
+    for key in checkfile.MANNER:
+        assert re.search(rf"`{key} = ", text), key
 
 
 def test_every_verdict_is_explained() -> None:
@@ -275,6 +278,10 @@ def test_every_key_of_the_status_is_in_its_schema() -> None:
 def test_every_key_of_the_verdict_is_in_its_schema() -> None:
     record = Record("a", None, None, judgement.Judgement("healthy"), "", "", ())
     assert schema_keys("Verdict") == set(record.document)
+
+
+def test_every_key_of_the_baseline_is_in_its_schema() -> None:
+    assert schema_keys("Baseline") == set(baseline.document("a", None, None, None, "", ()))
 
 
 # ------------------------------------------------------------------------------------------------------------ links

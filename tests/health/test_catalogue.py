@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from health.catalogue import load_checks
-from health.check import Check, ExecProbe, InvalidProbe, UnitProbe
+from health.check import Check, InvalidProbe
+from health.probes.programs import ExecProbe
+from health.probes.units import UnitProbe
 from tests.health.conftest import Put
 
 VENDOR = "usr/lib/updated/health.d"

@@ -3,29 +3,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootctl.settings import ConfigError
-from health.check import (
-    DiskSpaceProbe,
-    ExecProbe,
-    FailedUnitsProbe,
-    HttpProbe,
-    MountProbe,
-    Pace,
-    Probe,
-    TcpProbe,
-    UnitProbe,
-)
-from health.checkfile import parse_check
+from health.check import Check, Kind, Pace, Probe
+from health.checkfile import TYPES, described, parse_check
+from health.probes.bus import BusNameProbe
+from health.probes.clock import TimeProbe
+from health.probes.containers import RuntimeProbe
+from health.probes.image import BootedVersionProbe
+from health.probes.kernel import KernelProbe
+from health.probes.kubernetes import KubeletProbe, NodeReadyProbe
+from health.probes.network import HttpProbe, TcpProbe, UnixSocketProbe
+from health.probes.pressure import PressureProbe
+from health.probes.programs import ExecProbe
+from health.probes.routes import RouteProbe
+from health.probes.storage import DiskSpaceProbe, MountProbe
+from health.probes.units import BootCompleteProbe, FailedUnitsProbe, UnitProbe
 
 FILE = "/etc/updated/health.d/required.d/web.toml"
 
 
+def check(text: str, kind: Kind = "required") -> Check:
+    return parse_check(text.encode(), FILE, kind, "web")
+
+
 def parse(text: str) -> tuple[Probe, Pace]:
-    return parse_check(text.encode(), FILE)
+    read = check(text)
+    return read.probe, read.pace
 
 
 def error(text: str | bytes) -> str:
     with pytest.raises(ConfigError) as raised:
-        parse_check(text if isinstance(text, bytes) else text.encode(), FILE)
+        parse_check(text if isinstance(text, bytes) else text.encode(), FILE, "required", "web")
     return str(raised.value)
 
 
@@ -47,6 +54,25 @@ def error(text: str | bytes) -> str:
             'type = "mount"\npath = "/"\noptions = ["ro"]\nfstype = "erofs"',
             MountProbe("/", ("ro",), "erofs"),
         ),
+        ('type = "unit"\nunit = "web.service"\nmax_restarts = 0', UnitProbe("web.service", 0)),
+        ('type = "boot-complete"', BootCompleteProbe()),
+        ('type = "dbus-name"\nname = "org.freedesktop.login1"', BusNameProbe("org.freedesktop.login1")),
+        ('type = "unix-socket"\npath = "/run/x"', UnixSocketProbe("/run/x")),
+        ('type = "route"', RouteProbe("any")),
+        ('type = "route"\nfamily = "ipv6"', RouteProbe("ipv6")),
+        ('type = "kernel"', KernelProbe()),
+        ('type = "kernel"\ntaint_allowed = ["P", "O"]\nignore = ["*x*"]', KernelProbe(("P", "O"), ("*x*",))),
+        ('type = "pressure"\nmemory_full_percent = 10', PressureProbe(memory_full_percent=10.0)),
+        (
+            'type = "pressure"\nload_per_cpu = 4\nwindow_seconds = 300',
+            PressureProbe(load_per_cpu=4.0, window_seconds=300),
+        ),
+        ('type = "time-synchronised"', TimeProbe()),
+        ('type = "kubelet"', KubeletProbe("http://127.0.0.1:10248/healthz")),
+        ('type = "node-ready"\nnode = "n1"', NodeReadyProbe("/etc/kubernetes/kubelet.conf", "n1")),
+        ('type = "container-runtime"\nruntime = "podman"', RuntimeProbe("podman")),
+        ('type = "container-runtime"\nruntime = "crio"\npath = "/run/c"', RuntimeProbe("crio", "/run/c")),
+        ('type = "booted-version"', BootedVersionProbe()),
     ],
 )
 def test_each_type_of_check_is_read(text: str, probe: Probe) -> None:
@@ -61,6 +87,26 @@ def test_the_pace_is_read_beside_the_keys_of_the_type() -> None:
 def test_without_a_pace_an_attempt_has_ten_seconds_and_two_more_follow() -> None:
     pace = parse('type = "no-failed-units"')[1]
     assert (pace.timeout_seconds, pace.retries, pace.retry_delay_seconds, pace.settle_seconds) == (10, 2, 1, 0)
+
+
+def test_a_required_check_counts_only_as_a_regression_unless_it_says_always() -> None:
+    assert check('type = "no-failed-units"').count == "regression"
+    assert check('type = "no-failed-units"\ncount = "always"').count == "always"
+
+
+def test_a_wanted_check_can_not_count() -> None:
+    with pytest.raises(ConfigError, match="never counts"):
+        check('type = "no-failed-units"\ncount = "always"', "wanted")
+
+
+def test_checks_run_side_by_side_unless_they_say_otherwise() -> None:
+    assert check('type = "no-failed-units"').parallel
+    assert not check('type = "no-failed-units"\nparallel = false').parallel
+
+
+def test_each_type_is_where_it_is_looked_for_and_makes_probes_of_its_name() -> None:
+    for name in TYPES:
+        assert described(name).build.type == name  # type: ignore[attr-defined]
 
 
 def test_an_unknown_key_is_named_with_its_line_and_the_keys_that_there_are() -> None:
@@ -117,6 +163,22 @@ def test_an_unknown_type_is_answered_with_the_types() -> None:
         ('type = "no-failed-units"\ntimeout_seconds = inf', "timeout_seconds"),
         ('type = "no-failed-units"\nretries = -1', "retries"),
         ('type = "no-failed-units"\nretries = 1.0', "retries"),
+        ('type = "no-failed-units"\ncount = "never"', "count"),
+        ('type = "no-failed-units"\nparallel = "no"', "parallel"),
+        ('type = "unit"\nunit = "x.service"\nmax_restarts = -1', "max_restarts"),
+        ('type = "dbus-name"', "name"),
+        ('type = "dbus-name"\nname = ":1.7"', "name"),
+        ('type = "dbus-name"\nname = "--help"', "name"),
+        ('type = "unix-socket"\npath = "run/x"', "path"),
+        ('type = "route"\nfamily = "ipx"', "family"),
+        ('type = "kernel"\ntaint_allowed = ["PO"]', "taint_allowed"),
+        ('type = "kernel"\ntaint_allowed = ["p"]', "taint_allowed"),
+        ('type = "pressure"\nwindow_seconds = 60', "cpu_percent"),
+        ('type = "pressure"\ncpu_percent = 101', "cpu_percent"),
+        ('type = "pressure"\ncpu_percent = 1\nwindow_seconds = 15', "window_seconds"),
+        ('type = "pressure"\ncpu_percent = 1\nwindow_seconds = true', "window_seconds"),
+        ('type = "container-runtime"', "runtime"),
+        ('type = "container-runtime"\nruntime = "rkt"', "runtime"),
     ],
 )
 def test_a_wrong_or_missing_value_is_refused_by_its_key(text: str, key: str) -> None:
@@ -128,7 +190,7 @@ def test_a_wrong_or_missing_value_is_refused_by_its_key(text: str, key: str) -> 
 @given(st.one_of(st.binary(), st.text().map(str.encode)))
 def test_whatever_the_bytes_are_the_only_error_is_a_configuration_error(data: bytes) -> None:
     with pytest.raises(ConfigError):
-        parse_check(data, FILE)
+        parse_check(data, FILE, "required", "web")
 
 
 VALUES = st.recursive(
@@ -137,12 +199,13 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 KEYS = st.sampled_from(
-    ["command", "unit", "ignore", "url", "status", "host", "port", "path", "free_bytes", "options", "retries"]
+    ["command", "unit", "ignore", "url", "status", "host", "port", "path", "free_bytes", "options", "retries", "count",
+     "parallel", "max_restarts", "name", "family", "taint_allowed", "cpu_percent", "window_seconds", "runtime", "node"]
 )
 
 
 @given(
-    st.sampled_from(["exec", "unit", "no-failed-units", "http", "tcp", "disk-space", "mount"]),
+    st.sampled_from(TYPES),
     st.dictionaries(KEYS, VALUES, max_size=4),
 )
 def test_whatever_the_values_are_the_only_error_is_a_configuration_error(name: str, values: dict[str, object]) -> None:

@@ -93,6 +93,10 @@ class Machine:
         return self.root / "var/lib/updated/health/verdict.json"
 
     @property
+    def baseline_file(self) -> Path:
+        return self.root / "var/lib/updated/health/baseline.json"
+
+    @property
     def document(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.verdict_file.read_text())
         return document
@@ -231,6 +235,152 @@ def test_a_persons_word_during_the_checks_counts(machine: Machine, put: Put, dis
     assert machine.health().returncode == 1
     assert machine.document["verdict"] == "sick"
     assert machine.attributes == (GOOD, GOOD_FIRST)
+
+
+def baseline(machine: Machine, passes: bool, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Takes the baseline in slot a, from which 1.2.0 is armed, and boots slot b."""
+    machine.set(GOOD_FIRST, EMPTY).required(passes)
+    machine.write("etc/os-release", "IMAGE_VERSION=1.1.0\n")
+    machine.write("proc/cmdline", "quiet updated.slot=a\n")
+    made = machine.health("baseline", "--target", "1.2.0", *arguments)
+    machine.set(GOOD, TRIAL)
+    machine.write("etc/os-release", "IMAGE_VERSION=1.2.0\n")
+    machine.write("proc/cmdline", "quiet updated.slot=b\n")
+    return made
+
+
+def test_a_baseline_keeps_what_the_checks_say_and_leaves_the_boot_reference_alone(machine: Machine) -> None:
+    machine.set(GOOD_FIRST, EMPTY)
+    before = machine.disk.read_bytes()
+    machine.required(passes=False, name="web").required(passes=True, name="db")
+    machine.write("proc/cmdline", "quiet updated.slot=a\n")
+    made = machine.health("baseline", "--target", "1.3.0")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert machine.disk.read_bytes() == before
+    assert not machine.verdict_file.exists()
+    document = json.loads(machine.baseline_file.read_text())
+    assert {key: document[key] for key in ("slot", "version", "boot_id", "target")} == {
+        "slot": "a", "version": "1.2.0", "boot_id": "6f2c", "target": "1.3.0",
+    }  # fmt: skip
+    assert [(check["name"], check["result"]) for check in document["checks"]] == [("db", "pass"), ("web", "fail")]
+    assert "2 of 2 checks came to a result" in made.stdout
+    printed = json.loads(machine.health("baseline", "--json").stdout)
+    assert printed == json.loads(machine.baseline_file.read_text())
+
+
+def test_a_check_that_failed_before_the_update_as_well_does_not_reject(machine: Machine) -> None:
+    baseline(machine, passes=False)
+    made = machine.health()
+    assert made.returncode == 0
+    assert machine.attributes == (GOOD, GOOD_FIRST)
+    assert "does not count: it failed before the update as well" in made.stdout
+    document = machine.document
+    (check,) = document["checks"]
+    assert (check["result"], check["counts"], check["before"]) == ("fail", False, "fail")
+    assert (document["baseline"]["version"], document["baseline"]["reason"]) == ("1.1.0", None)
+
+
+def test_a_check_that_passed_before_the_update_rejects(machine: Machine) -> None:
+    baseline(machine, passes=True)
+    assert machine.required(passes=False).health().returncode == 3
+    (check,) = machine.document["checks"]
+    assert (check["counts"], check["before"]) == (True, "pass")
+
+
+def test_a_check_that_always_counts_rejects_although_it_failed_before(machine: Machine) -> None:
+    machine.write(
+        f"{CHECKS}/required.d/strict.toml", 'type = "mount"\npath = "/no"\nretries = 0\ncount = "always"\n'
+    )
+    baseline(machine, passes=True)
+    assert machine.health().returncode == 3
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged", "of the slot itself", "for another version"])
+def test_without_a_baseline_that_can_be_trusted_all_required_checks_count(machine: Machine, damage: str) -> None:
+    baseline(machine, passes=False)
+    document = json.loads(machine.baseline_file.read_text())
+    if damage == "missing":
+        machine.baseline_file.unlink()
+    elif damage == "damaged":
+        machine.baseline_file.write_bytes(machine.baseline_file.read_bytes()[:-100])
+    elif damage == "of the slot itself":
+        machine.baseline_file.write_text(json.dumps({**document, "slot": "b"}))
+    else:
+        machine.baseline_file.write_text(json.dumps({**document, "target": "1.1.5"}))
+    assert machine.health().returncode == 3
+    assert machine.document["baseline"]["version"] is None
+    assert "baseline" in machine.document["baseline"]["reason"]
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_baseline_is_spent_when_the_slot_is_judged(machine: Machine, passes: bool) -> None:
+    baseline(machine, passes=True)
+    machine.required(passes).health("--no-act")
+    assert machine.baseline_file.exists()
+    machine.health()
+    assert not machine.baseline_file.exists()
+
+
+def test_a_slot_that_was_confirmed_is_not_compared(machine: Machine) -> None:
+    baseline(machine, passes=False)
+    assert machine.set(GOOD, GOOD_FIRST).health().returncode == 1
+    assert machine.document["baseline"]["reason"] == "slot b was confirmed before"
+
+
+def test_what_has_no_result_in_time_is_not_in_the_baseline_and_counts(machine: Machine, put: Put) -> None:
+    copy_program("/bin/sh", machine.root)
+    os.mkfifo(machine.root / "started")
+    os.mkfifo(machine.root / "never")
+    put(f"{CHECKS}/required.d/slow", "#!/bin/sh\necho $$ >/started\nread x </never\n", mode=0o755)
+    reader = os.open(machine.root / "started", os.O_RDONLY | os.O_NONBLOCK)
+    made = baseline(machine, True, "--most-seconds", "2")
+    assert made.returncode == 0
+    assert "1 of 2 checks came to a result" in made.stdout
+    assert [check["name"] for check in json.loads(machine.baseline_file.read_text())["checks"]] == ["it"]
+    assert ends(int(os.read(reader, 100)))
+    os.close(reader)
+
+
+def test_in_a_baseline_nothing_settles_since_the_machine_came_up_long_ago(machine: Machine) -> None:
+    machine.write(f"{CHECKS}/wanted.d/late.toml", 'type = "mount"\npath = "/"\nretries = 0\nsettle_seconds = 3000\n')
+    assert "2 of 2 checks" in baseline(machine, True, "--most-seconds", "60").stdout
+
+
+def test_a_baseline_that_can_not_be_written_leaves_no_older_one(machine: Machine) -> None:
+    baseline(machine, passes=False)
+    made = machine.health("baseline", prefix=limited_files(10))
+    assert made.returncode == 1
+    assert made.stderr.startswith("/var/lib/updated/health/baseline.json: it can't be written (")
+    assert not machine.baseline_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("booted", "code", "told"),
+    [
+        ("1.2.0", 0, "1.2.0 was armed, and runs"),
+        ("1.1.0", 3, "1.2.0 was armed, but 1.1.0 runs"),
+    ],
+)
+def test_the_version_that_booted_has_to_be_the_one_that_was_armed(
+    machine: Machine, booted: str, code: int, told: str
+) -> None:
+    machine.write(f"{CHECKS}/required.d/version.toml", 'type = "booted-version"\n')
+    assert baseline(machine, passes=True).returncode == 0
+    machine.write("etc/os-release", f"IMAGE_VERSION={booted}\n")
+    assert machine.health().returncode == code
+    assert machine.document["checks"][1]["output"] == told
+
+
+def test_no_version_is_wanted_of_a_slot_that_nobody_armed(machine: Machine) -> None:
+    machine.write(f"{CHECKS}/required.d/version.toml", 'type = "booted-version"\n')
+    assert machine.health("--no-act").returncode == 0
+    baseline(machine, passes=True)
+    machine.set(GOOD_FIRST, TRIAL).write("proc/cmdline", "quiet updated.slot=a\n")  # the trial never came up
+    assert machine.health("--no-act").returncode == 0
+    untold = json.loads(machine.baseline_file.read_text()) | {"target": None}
+    machine.baseline_file.write_text(json.dumps(untold))
+    machine.set(GOOD, TRIAL).write("proc/cmdline", "quiet updated.slot=b\n")
+    assert machine.health("--no-act").returncode == 0
 
 
 def test_json_prints_the_document_of_the_verdict_file(machine: Machine) -> None:
@@ -422,12 +572,5 @@ def test_a_broken_configuration_is_told_with_file_and_line(machine: Machine) -> 
 def test_wrong_usage_is_told(machine: Machine) -> None:
     assert machine.health("--frobnicate").returncode == 2
     assert machine.health("--root", str(machine.root / "no")).returncode == 2
-
-
-def test_nothing_that_only_some_checks_need_is_loaded_at_the_start() -> None:
-    script = "import sys, health.__main__; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert "health.__main__" in loaded
-    assert not {"http.client", "ssl", "socket", "email", "asyncio", "logging", "shlex"} & set(loaded)
+    assert machine.health("baselien").returncode == 2
+    assert machine.health("baseline", "--most-seconds", "0").returncode == 2

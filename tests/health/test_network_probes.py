@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from health.check import Attempt, Check, HttpProbe, Pace, Probe, TcpProbe
+from health.check import Attempt, Check, Pace, Probe
 from health.probes import Surroundings, attempt
+from health.probes.network import HttpProbe, TcpProbe
 
 
 def try_once(probe: Probe, timeout_seconds: float = 10) -> Attempt:

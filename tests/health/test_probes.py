@@ -6,19 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from health.check import (
-    OUTPUT_LIMIT,
-    Attempt,
-    Check,
-    DiskSpaceProbe,
-    ExecProbe,
-    InvalidProbe,
-    MountProbe,
-    Pace,
-    Probe,
-)
+from health.check import OUTPUT_LIMIT, Attempt, Check, InvalidProbe, Pace, Probe
 from health.commands import Commands
 from health.probes import Surroundings, attempt
+from health.probes.programs import ExecProbe, PluginProbe
+from health.probes.storage import DiskSpaceProbe, MountProbe
 from tests.health.conftest import Put, copy_program
 
 
@@ -49,6 +41,13 @@ def test_exit_status_75_asks_for_another_attempt() -> None:
 
 def test_exit_status_77_skips() -> None:
     assert try_once(sh("echo no disk here; exit 77")) == Attempt("skip", "no disk here\n")
+
+
+@pytest.mark.parametrize("status", [1, 75, 77])
+def test_a_check_of_another_checker_fails_by_any_exit_status_but_0(status: int) -> None:
+    made = try_once(PluginProbe("greenboot", ("/bin/sh", "-c", f"echo why; exit {status}")))
+    assert made == Attempt("fail", f"exit status {status}\nwhy\n", final=True)
+    assert try_once(PluginProbe("health-checker", ("/bin/sh", "-c", "echo fine"))) == Attempt("pass", "fine\n")
 
 
 def test_a_killed_command_fails_and_names_the_signal() -> None:

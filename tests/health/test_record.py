@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from health.baseline import Baseline, NoBaseline
 from health.check import CheckResult
 from health.judgement import Judgement, Verdict
 from health.record import Record, listing, motd
@@ -14,10 +15,11 @@ RECORD = Record(
     started="2026-01-01T00:00:00Z",
     finished="2026-01-01T00:00:09Z",
     checks=(
-        CheckResult("web", "required", "http", "fail", 3, 4.25, "http://localhost/: no route"),
+        CheckResult("web", "required", "http", "fail", 3, 4.25, "http://localhost/: no route", before="pass"),
         CheckResult("disk", "required", "disk-space", "pass", 1, 0.001, "/var has room"),
         CheckResult("ntp", "wanted", "unit", "skip", 1, 0.0, "no systemd runs here"),
     ),
+    baseline=Baseline("a", "1.1.0", "5e1d", "1.2.0", "2025-12-31T23:58:00Z", {}),
 )
 
 
@@ -31,6 +33,7 @@ def test_the_document_has_the_keys_that_others_rely_on() -> None:
         "reason": "required check web failed: no route",
         "started": "2026-01-01T00:00:00Z",
         "finished": "2026-01-01T00:00:09Z",
+        "baseline": {"version": "1.1.0", "time": "2025-12-31T23:58:00Z", "reason": None},
         "checks": [
             {
                 "name": "web",
@@ -40,9 +43,23 @@ def test_the_document_has_the_keys_that_others_rely_on() -> None:
                 "attempts": 3,
                 "duration_seconds": 4.25,
                 "output": "http://localhost/: no route",
+                "counts": True,
+                "before": "pass",
+                "note": None,
             }
         ],
     }
+
+
+def test_the_document_says_why_nothing_was_compared() -> None:
+    alone = replace(RECORD, baseline=NoBaseline("there is no baseline"))
+    assert alone.document["baseline"] == {"version": None, "time": None, "reason": "there is no baseline"}
+
+
+def test_the_listing_says_of_a_failure_that_it_does_not_count() -> None:
+    known = replace(RECORD.checks[0], attempts=1, note="failed before the update as well")
+    first, *_ = listing(replace(RECORD, checks=(known,)), acted=True).splitlines()
+    assert first.endswith("no route; does not count: it failed before the update as well")
 
 
 def test_the_listing_has_a_line_for_each_check_and_the_summary_last() -> None:
@@ -73,6 +90,6 @@ def test_a_person_who_logs_in_reads_of_a_sick_slot_and_why(verdict: Verdict) -> 
     assert "required check web failed" in message
 
 
-@pytest.mark.parametrize("verdict", ["confirmed", "healthy"])
+@pytest.mark.parametrize("verdict", ["confirmed", "probation", "healthy"])
 def test_a_person_who_logs_in_to_a_healthy_slot_reads_nothing(verdict: Verdict) -> None:
     assert motd(replace(RECORD, judgement=Judgement(verdict))) is None

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from health import runner
-from health.check import Attempt, Check, ExecProbe, InvalidProbe, Pace
+from health.check import Attempt, Check, InvalidProbe, Pace
 from health.probes import Surroundings, attempt
+from health.probes.programs import ExecProbe
 from health.runner import MAX_PARALLEL, run_checks
 
 
@@ -187,3 +188,49 @@ def test_the_pause_between_attempts_is_kept() -> None:
     (result,) = run_checks([check("web", retries=2, retry_delay_seconds=0.1)], probe)
     assert all(later - earlier >= 0.1 for earlier, later in itertools.pairwise(times))
     assert result.duration_seconds >= 0.2
+
+
+def test_a_check_that_must_run_alone_waits_for_the_others_and_for_its_like() -> None:
+    running: list[str] = []
+    seen: dict[str, list[str]] = {}
+    lock = threading.Lock()
+
+    def probe(check: Check) -> Attempt:
+        with lock:
+            running.append(check.name)
+            seen[check.name] = list(running)
+        time.sleep(0.02)
+        with lock:
+            running.remove(check.name)
+        return PASS
+
+    alone = [Check("required", name, InvalidProbe(""), parallel=False) for name in ("first", "second")]
+    results = run_checks([alone[0], check("beside"), alone[1], check("too")], probe)
+    assert [result.name for result in results] == ["first", "beside", "second", "too"]
+    assert seen["first"] == ["first"]
+    assert seen["second"] == ["second"]
+    assert list(seen)[2:] == ["first", "second"]
+
+
+def test_what_has_no_result_when_the_time_is_over_is_left_out_and_the_rest_is_kept() -> None:
+    forever = threading.Event()
+
+    def probe(check: Check) -> Attempt:
+        if check.name == "slow":
+            forever.wait()
+        return PASS
+
+    never = Check("required", "never", InvalidProbe(""), parallel=False)
+    results = run_checks([check("slow"), never, check("quick")], probe, most_seconds=1)
+    forever.set()
+    assert [result.name for result in results] == ["quick"]
+
+
+def test_results_that_are_there_in_time_are_all_kept() -> None:
+    results = run_checks([check(str(number)) for number in range(20)], lambda check: PASS, most_seconds=60)
+    assert len(results) == 20
+
+
+def test_how_a_check_counts_stands_with_its_result() -> None:
+    (result,) = run_checks([Check("required", "web", InvalidProbe(""), count="always")], lambda check: PASS)
+    assert result.count == "always"

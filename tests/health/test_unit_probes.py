@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from health.check import Attempt, Check, FailedUnitsProbe, Pace, Probe, UnitProbe
+from health.check import Attempt, Check, Pace, Probe
 from health.commands import Commands
 from health.probes import Surroundings, attempt
+from health.probes.units import FailedUnitsProbe, UnitProbe
 from tests.health.conftest import FAKES
 
 BOOTED = Surroundings("/", True, Commands())
