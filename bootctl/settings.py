@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -145,8 +145,8 @@ def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
 
     Raises ConfigError for an unknown key of these two tables and for a value that can't be.
     """
-    disk = _table(layered, "disk", ("device", "image", "components"))
-    boot = _table(layered, "boot", _BOOT_KEYS)
+    disk = table_of(layered, "disk", ("device", "image", "components"))
+    boot = table_of(layered, "boot", _BOOT_KEYS)
     if "device" in disk and "image" in disk:
         raise layered.error(
             "disk.image",
@@ -191,7 +191,8 @@ def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
     )
 
 
-def _table(layered: Layered, name: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+def table_of(layered: Layered, name: str, known: Sequence[str]) -> Mapping[str, Any]:
+    """The table `name`, empty when it is not there. Raises ConfigError when it is none, or has a key not in `known`."""
     table = layered.values.get(name, {})
     if not isinstance(table, dict):
         raise layered.error(name, "it is no table", f"Write it as a table: [{name}].")

@@ -140,6 +140,10 @@ def write(root: str, value: Mapping[str, Any]) -> None:
     durable.write_file(outside, json.dumps(value, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n")
 
 
-def discard(root: str) -> None:
-    """Forgets the baseline: it is spent, or a new one is about to be taken. Raises OSError when it stays."""
-    durable.remove(below(root, BASELINE))
+def discard(root: str) -> str | None:
+    """Forgets the baseline: it is spent, or a new one is about to be taken. The message if it stays; raises nothing."""
+    try:
+        durable.remove(below(root, BASELINE))
+    except OSError as error:
+        return f"{BASELINE}: it can't be removed ({error.strerror}). Remove it by hand."
+    return None

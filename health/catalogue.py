@@ -10,11 +10,11 @@ The checks of greenboot and of openSUSE's health-checker come after these (see `
 import os
 import stat
 from collections import Counter
-from dataclasses import dataclass
 
 from bootctl.settings import ConfigError
 from health.check import Check, InvalidProbe, Kind
 from health.checkfile import parse_check
+from health.folders import Entry, is_mask, names_in
 from health.plugins import plugin_checks
 from health.rootdir import below
 
@@ -22,17 +22,6 @@ VENDOR = "/usr/lib/updated/health.d"
 ADMINISTRATOR = "/etc/updated/health.d"
 FOLDERS: tuple[tuple[str, Kind], ...] = (("required.d", "required"), ("wanted.d", "wanted"))
 SIZE_LIMIT = 64 * 1024
-NULL_DEVICE = os.makedev(1, 3)
-"""null(4)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A name in a check folder: `path` inside the root, `outside` where it really lies."""
-
-    path: str
-    outside: str
-    maskable: bool
 
 
 def load_checks(root: str = "/", *, greenboot: bool = True, health_checker: bool = True) -> tuple[Check, ...]:
@@ -42,30 +31,23 @@ def load_checks(root: str = "/", *, greenboot: bool = True, health_checker: bool
     """
     checks: list[Check] = []
     for folder, kind in FOLDERS:
-        entries: dict[str, _Entry] = {}
+        entries: dict[str, Entry] = {}
         for base in (VENDOR, ADMINISTRATOR):
             path = f"{base}/{folder}"
             try:
-                names = _names(root, path)
+                names = names_in(root, path)
             except OSError as error:
                 checks.append(_broken(kind, path, path, f"it can't be read ({error.strerror})", "Make it a folder."))
                 continue
             for name in names:
-                entries[name] = _Entry(f"{path}/{name}", os.path.join(below(root, path), name), base == ADMINISTRATOR)
+                entries[name] = Entry(f"{path}/{name}", os.path.join(below(root, path), name), base == ADMINISTRATOR)
         for label, entry in _labelled(entries):
-            if not (entry.maskable and _is_mask(root, entry)):
+            if not (entry.maskable and is_mask(root, entry)):
                 checks.append(_check(root, kind, label, entry))
     return (*checks, *_misplaced(root), *plugin_checks(root, greenboot=greenboot, health_checker=health_checker))
 
 
-def _names(root: str, path: str) -> list[str]:
-    try:
-        return [name for name in os.listdir(below(root, path)) if not name.startswith(".")]
-    except FileNotFoundError:
-        return []
-
-
-def _labelled(entries: dict[str, _Entry]) -> list[tuple[str, _Entry]]:
+def _labelled(entries: dict[str, Entry]) -> list[tuple[str, Entry]]:
     """Names each check by its file name without the ending, or with it where two would get the same name."""
     stems = {name: os.path.splitext(name)[0] for name in entries}
     count = Counter(stems.values())
@@ -75,18 +57,7 @@ def _labelled(entries: dict[str, _Entry]) -> list[tuple[str, _Entry]]:
     ]
 
 
-def _is_mask(root: str, entry: _Entry) -> bool:
-    try:
-        if os.path.islink(entry.outside) and os.readlink(entry.outside) == "/dev/null":
-            return True
-        status = os.stat(below(root, entry.path))
-    except OSError:
-        return False
-    empty = stat.S_ISREG(status.st_mode) and status.st_size == 0
-    return empty or (stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL_DEVICE)
-
-
-def _check(root: str, kind: Kind, label: str, entry: _Entry) -> Check:
+def _check(root: str, kind: Kind, label: str, entry: Entry) -> Check:
     try:
         return _read(root, kind, label, entry)
     except ConfigError as error:
@@ -95,7 +66,7 @@ def _check(root: str, kind: Kind, label: str, entry: _Entry) -> Check:
         return _broken(kind, label, entry.path, f"it can't be read ({error.strerror})", "Mend or remove it.")
 
 
-def _read(root: str, kind: Kind, label: str, entry: _Entry) -> Check:
+def _read(root: str, kind: Kind, label: str, entry: Entry) -> Check:
     outside = below(root, entry.path)
     status = os.stat(outside)
     if not stat.S_ISREG(status.st_mode):
@@ -122,7 +93,7 @@ def _misplaced(root: str) -> list[Check]:
     found: list[Check] = []
     for base in (VENDOR, ADMINISTRATOR):
         try:
-            names = sorted(_names(root, base), key=os.fsencode)
+            names = sorted(names_in(root, base), key=os.fsencode)
         except OSError as error:
             cause, mend = f"it can't be read ({error.strerror})", f"Make it a folder with {' and '.join(folders)}."
             found.append(_broken("required", base, base, cause, mend))

@@ -13,8 +13,6 @@ from health.check import OUTPUT_LIMIT
 if TYPE_CHECKING:
     import subprocess
 
-_KEPT_BYTES = 4 * OUTPUT_LIMIT
-"""A character of UTF-8 has at most four bytes."""
 _REAP_SECONDS = 0.5
 """SIGKILL works at once, except on a process that waits for a device in the kernel; nobody should wait for that one."""
 _START_SECONDS = 2.0
@@ -28,6 +26,21 @@ class Finished:
     output: str
 
 
+class _Tail:
+    """The last characters of an output. One of UTF-8 has at most four bytes."""
+
+    def __init__(self, characters: int) -> None:
+        self._characters = characters
+        self._bytes = bytearray()
+
+    def add(self, block: bytes) -> None:
+        self._bytes += block
+        del self._bytes[: -4 * self._characters]
+
+    def text(self) -> str:
+        return self._bytes.decode(errors="replace")[-self._characters :]
+
+
 class Commands:
     """Starts commands and knows which ones run, so that an interrupted run can end them all."""
 
@@ -37,17 +50,17 @@ class Commands:
         self._starting = 0
         self._closed = False
 
-    def run(self, argv: tuple[str, ...], *, timeout_seconds: float) -> Finished:
+    def run(self, argv: tuple[str, ...], *, timeout_seconds: float, keep: int = OUTPUT_LIMIT) -> Finished:
         """Runs `argv` to its end or to the time-out, then kills what is left of its process group.
 
-        Standard output and error are taken together; of them the last `OUTPUT_LIMIT` characters are kept. Raises
-        OSError when the command can't be started.
+        Standard output and error are taken together; of them the last `keep` characters are kept. Raises OSError when
+        the command can't be started.
         """
         deadline = time.monotonic() + timeout_seconds
         process = self._start(argv)
         assert process.stdout is not None  # noqa: S101 - for the type checker: stdout=PIPE
         with process.stdout as stream:
-            kept = bytearray()
+            kept = _Tail(keep)
             in_time = False
             try:
                 in_time = _watch(process.pid, stream, deadline, kept)
@@ -55,7 +68,7 @@ class Commands:
                 self._end(process.pid)
             _drain(stream.fileno(), kept)
         status = _reap(process)
-        return Finished(status if in_time else None, _decode(kept))
+        return Finished(status if in_time else None, kept.text())
 
     def kill_all(self) -> None:
         """Kills every group that runs, waits for those about to start, and refuses further ones."""
@@ -103,7 +116,7 @@ class Commands:
             self._groups.discard(group)
 
 
-def _watch(pid: int, stream: IO[bytes], deadline: float, kept: bytearray) -> bool:
+def _watch(pid: int, stream: IO[bytes], deadline: float, kept: "_Tail") -> bool:
     """Gathers output in `kept` until the leader ends (True) or the deadline passes (False).
 
     The end of the output is not waited for: a process that left the group may hold the pipe for ever.
@@ -127,20 +140,19 @@ def _watch(pid: int, stream: IO[bytes], deadline: float, kept: bytearray) -> boo
         os.close(leader)
 
 
-def _drain(fd: int, kept: bytearray) -> None:
+def _drain(fd: int, kept: "_Tail") -> None:
     """Takes what the pipe holds now; at most its capacity, or a process outside the group could keep this busy."""
     for _ in range(64):
         if not _read_once(fd, kept):
             return
 
 
-def _read_once(fd: int, kept: bytearray) -> bool:
+def _read_once(fd: int, kept: "_Tail") -> bool:
     try:
         block = os.read(fd, 65536)
     except BlockingIOError:
         return False
-    kept += block
-    del kept[:-_KEPT_BYTES]
+    kept.add(block)
     return bool(block)
 
 
@@ -157,7 +169,3 @@ def _kill_group(group: int) -> None:
 
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-
-
-def _decode(kept: bytearray) -> str:
-    return kept.decode(errors="replace")[-OUTPUT_LIMIT:]

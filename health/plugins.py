@@ -15,6 +15,7 @@ from typing import Literal
 
 from bootctl.settings import ConfigError
 from health.check import Check, InvalidProbe, Kind, Pace
+from health.folders import names_in
 from health.rootdir import below
 
 GREENBOOT = ("/usr/lib/greenboot", "/etc/greenboot")
@@ -76,12 +77,8 @@ def _checks(
 
 
 def _listed(root: str, folder: str, ending: str) -> list[str]:
-    try:
-        names = os.listdir(below(root, folder))
-    except FileNotFoundError:
-        return []
-    wanted = [name for name in names if name.endswith(ending) and not name.startswith(".")]
-    return [f"{folder}/{name}" for name in sorted(wanted, key=os.fsencode)]
+    names = [name for name in names_in(root, folder) if name.endswith(ending)]
+    return [f"{folder}/{name}" for name in sorted(names, key=os.fsencode)]
 
 
 def _disabled(root: str) -> tuple[frozenset[str], ConfigError | None]:

@@ -43,3 +43,14 @@ def below(root: str, path: str) -> str:
             inside.clear()
         pending.extend(piece for piece in reversed(target.split("/")) if piece)
     return os.path.join(root, *inside)
+
+
+def inside(root: str, command: tuple[str, ...]) -> tuple[str, ...]:
+    """`command` as it is run with `root` as its root directory.
+
+    unshare(1) is util-linux's chroot that also works without privileges, in a user namespace.
+    """
+    if root == "/":
+        return command
+    privileges = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    return ("unshare", *privileges, f"--root={root}", "--wd=/", "--", *command)

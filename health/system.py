@@ -11,20 +11,26 @@ VERDICT = "/var/lib/updated/health/verdict.json"
 VERDICT_COPY = "/run/updated/health.json"
 # Outlives the verdicts of the boots that follow, so that the old slot can still say why the new one was left.
 REJECTION = "/var/lib/updated/health/rejected.json"
-MOTD = "/run/motd.d/updated"
+MOTD = "/run/motd.d/updated-health"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+UPTIME = "/proc/uptime"
 
 
 def image_version(root: str) -> str | None:
     """IMAGE_VERSION of os-release(5), else VERSION_ID; None when neither can be read."""
+    values = os_release(root)
+    return values.get("IMAGE_VERSION") or values.get("VERSION_ID")
+
+
+def os_release(root: str) -> dict[str, str]:
+    """The assignments of os-release(5) below `root`; none when it can't be read."""
     for path in ("/etc/os-release", "/usr/lib/os-release"):
         try:
             with open(below(root, path), encoding="utf-8", errors="replace") as file:
-                values = parse_os_release(file.read())
+                return parse_os_release(file.read())
         except OSError:
             continue
-        return values.get("IMAGE_VERSION") or values.get("VERSION_ID")
-    return None
+    return {}
 
 
 def parse_os_release(text: str) -> dict[str, str]:
@@ -56,6 +62,16 @@ def boot_id(root: str) -> str | None:
     return None
 
 
+def uptime(root: str) -> float | None:
+    """Seconds since the kernel started, with those in which the machine slept, from `root`'s own /proc (proc(5)); None
+    where it has none: that system does not run."""
+    try:
+        with open(below(root, UPTIME), encoding="ascii") as file:
+            return float(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def write_verdict(root: str, record: Record) -> list[str]:
     """Writes the verdict file, durably, its copy and the message of the day; what could not be written, as messages.
 
@@ -70,11 +86,27 @@ def write_verdict(root: str, record: Record) -> list[str]:
     return [problem for problem in problems if problem is not None]
 
 
+def store(root: str, path: str, data: bytes, *, mode: int = 0o644) -> None:
+    """Makes `data` the content of `path` inside `root`, durably, with the folders that it needs. Raises OSError."""
+    outside = below(root, path)
+    make_directory(os.path.dirname(outside))
+    durable.write_file(outside, data, mode=mode)
+
+
+def this_boots_verdict(root: str) -> str | None:
+    """The verdict that was reached in this boot; None without one, or when its file is damaged."""
+    try:
+        with open(below(root, VERDICT), "rb") as file:
+            document = json.load(file)
+        verdict, judged = document["verdict"], document["boot_id"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return verdict if isinstance(verdict, str) and judged == boot_id(root) else None
+
+
 def _write(root: str, path: str, data: bytes) -> str | None:
     try:
-        outside = below(root, path)
-        _make_directory(os.path.dirname(outside))
-        durable.write_file(outside, data)
+        store(root, path, data)
     except OSError as error:
         return f"{path}: it can't be written ({error.strerror}). Free or mend its file system, then run health again."
     return None
@@ -88,11 +120,11 @@ def _remove(root: str, path: str) -> str | None:
     return None
 
 
-def _make_directory(path: str) -> None:
+def make_directory(path: str) -> None:
     """mkdir -p whose names survive a power cut."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
-    _make_directory(parent)
+    make_directory(parent)
     os.mkdir(path, 0o755)
     durable.sync_directory(parent)

@@ -7,15 +7,17 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
+from bootctl.health_settings import HealthSettings
 from bootctl.settings import DEFAULT_GRUBENV, boot_settings, load
-from health import __main__ as health
 from health import baseline, checkfile, judgement
+from health import exits as health_exits
 from health.check import Pace
 from health.record import Record
 from tests.documents import (
@@ -131,6 +133,7 @@ def test_the_manual_has_every_key_with_its_default() -> None:
         ("boot", "autoboot"): json.dumps(boot.autoboot), ("boot", "count_confirmed"): json.dumps(boot.count_confirmed),
         ("boot", "tryboot_partitions"): "{ a = 2, b = 3 }",
     }
+    expected |= {("health", key): json.dumps(value) for key, value in asdict(HealthSettings()).items()}
     assert documented_keys() == expected
 
 
@@ -200,7 +203,8 @@ def test_the_exit_statuses_of_updatectl_are_its_own() -> None:
 def test_the_exit_statuses_of_the_other_programs_are_theirs() -> None:
     assert set(statuses("updated")) == {daemon.DONE, daemon.FAILED, daemon.USAGE, daemon.WAITING}
     assert set(statuses("updated-health")) == {
-        *health.EXIT_OF.values(), health.EXIT_USAGE, health.EXIT_BOOT_REFERENCE,
+        *health_exits.EXIT_OF.values(), health_exits.EXIT_USAGE, health_exits.EXIT_BOOT_REFERENCE,
+        health_exits.EXIT_STAYS,
     }
     assert set(statuses("releasectl")) == {
         releasectl.OK, releasectl.FAILED, releasectl.USAGE, releasectl.NEGLECTED, 130,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bootctl.health_settings import health_settings
 from bootctl.settings import MAIN_FILE, BootSettings, ConfigError, Layered, below, boot_settings, load
 from updated.core.policy import Policy
 from updated.core.release import is_name
@@ -109,7 +110,7 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
         "level": Key("info", _one_of("debug", "info", "warning", "error"), "debug, info, warning or error"),
     },
 }
-ELSEWHERE = ("boot", "disk")
+ELSEWHERE = ("boot", "disk", "health")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ def read_settings(root: str = "/") -> Settings:
     values = _checked(layered, root)
     _check_repository(layered, values["repository"])
     boot = boot_settings(layered, root)
+    health_settings(layered)
     repository = values["repository"]
     updates = values["updates"]
     off_switch = below(root, OFF_SWITCH)

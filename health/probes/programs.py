@@ -1,6 +1,5 @@
 """Programs as checks: our own exit statuses, and those of greenboot and of openSUSE's health-checker."""
 
-import os
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -8,6 +7,7 @@ from health import keys
 from health.check import Attempt
 from health.commands import Finished
 from health.probes import Surroundings, cause, headed
+from health.rootdir import inside
 
 EXIT_RETRY = 75
 """EX_TEMPFAIL of sysexits.h."""
@@ -47,7 +47,7 @@ class PluginProbe:
 
 def _run(command: tuple[str, ...], timeout: float, around: Surroundings) -> Attempt | Finished:
     """What any checker takes alike, else how the command ended."""
-    argv = _inside(around.root, command)
+    argv = inside(around.root, command)
     try:
         finished = around.commands.run(argv, timeout_seconds=timeout)
     except (OSError, ValueError) as error:
@@ -61,14 +61,6 @@ def _failed(finished: Finished) -> Attempt:
     status = finished.status or 0
     ending = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
     return Attempt("fail", headed(ending, finished.output), final=True)
-
-
-def _inside(root: str, command: tuple[str, ...]) -> tuple[str, ...]:
-    """unshare(1) is util-linux's chroot that also works without privileges, in a user namespace."""
-    if root == "/":
-        return command
-    privileges = () if os.geteuid() == 0 else ("--user", "--map-root-user")
-    return ("unshare", *privileges, f"--root={root}", "--wd=/", "--", *command)
 
 
 TYPES = {ExecProbe.type: keys.Type(ExecProbe, {"command": keys.command}, needed=("command",))}

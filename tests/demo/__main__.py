@@ -42,6 +42,9 @@ compatible = "demo-amd64"
 [updates]
 interval_seconds = 3
 
+[health]
+probation_seconds = 0
+
 [fetch]
 user = ""
 

@@ -4,129 +4,25 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.health.conftest import Put, copy_program, ends
-
-SLOT_TYPE = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"
-REPOSITORY = Path(__file__).parent.parent.parent
-
-# Priority, tries and the mark "successful" in bits 48-51, 52-55 and 56 of a partition's attributes.
-GOOD, GOOD_FIRST, TRIAL, LAST_TRY, EMPTY, REJECTED = (
-    "0101000000000000",
-    "0102000000000000",
-    "0022000000000000",
-    "0002000000000000",
-    "0000000000000000",
-    "0010000000000000",
+from tests.health.conftest import (
+    CHECKS,
+    EMPTY,
+    GOOD,
+    GOOD_FIRST,
+    LAST_TRY,
+    REJECTED,
+    REPOSITORY,
+    TRIAL,
+    Disks,
+    Machine,
+    Put,
+    copy_program,
+    ends,
 )
-CHECKS = "etc/updated/health.d"
-
-Disks = Callable[[str, str], bytes]
-
-
-class Machine:
-    """A root directory with a disk image, a configuration and a kernel command line; slot b runs."""
-
-    def __init__(self, root: Path, disks: Disks) -> None:
-        self.root = root
-        self.disks = disks
-        self.disk = root / "disk.img"
-        self.set(GOOD, TRIAL)
-        self.write("etc/updated/updated.toml", '[disk]\nimage = "/disk.img"\n')
-        self.write("etc/os-release", "IMAGE_VERSION=1.2.0\n")
-        self.write("proc/cmdline", "quiet updated.slot=b\n")
-        self.write("proc/sys/kernel/random/boot_id", "6f2c\n")
-
-    def write(self, path: str, text: str) -> None:
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-    def sgdisk(self, *arguments: str) -> str:
-        command = ["sgdisk", *arguments, str(self.disk)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    def set(self, a: str, b: str) -> "Machine":
-        """Gives the two slots these attributes."""
-        self.disk.write_bytes(self.disks(a, b))
-        return self
-
-    def damage_primary_table(self) -> None:
-        with self.disk.open("r+b") as file:
-            file.seek(512)
-            file.write(bytes(512))
-
-    @property
-    def attributes(self) -> tuple[str, str]:
-        """Of the slots a and b."""
-        lines = (self.sgdisk("-i1") + self.sgdisk("-i2")).splitlines()
-        a, b = (line.split(": ")[1] for line in lines if line.startswith("Attribute flags"))
-        return a, b
-
-    def required(self, passes: bool, name: str = "it") -> "Machine":
-        """A required check that needs no program inside of the root."""
-        self.write(
-            f"{CHECKS}/required.d/{name}.toml",
-            f'type = "disk-space"\npath = "/"\nretries = 0\nfree_bytes = {0 if passes else 2**60}\n',
-        )
-        return self
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-W", "error", "-m", "health", "--root", str(self.root), *arguments]
-
-    def health(self, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        made = subprocess.run(
-            [*prefix, *self.command(*arguments)], cwd=REPOSITORY, capture_output=True, text=True, check=False
-        )
-        assert "Traceback" not in made.stderr
-        return made
-
-    @property
-    def verdict_file(self) -> Path:
-        return self.root / "var/lib/updated/health/verdict.json"
-
-    @property
-    def baseline_file(self) -> Path:
-        return self.root / "var/lib/updated/health/baseline.json"
-
-    @property
-    def document(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.verdict_file.read_text())
-        return document
-
-    @property
-    def motd(self) -> Path:
-        return self.root / "run/motd.d/updated"
-
-
-@pytest.fixture(scope="module")
-def disks(tmp_path_factory: pytest.TempPathFactory) -> Disks:
-    """Makes each disk once, since sgdisk sleeps for a second after each write."""
-
-    @cache
-    def made(a: str, b: str) -> bytes:
-        disk = tmp_path_factory.mktemp("disk") / "disk.img"
-        with disk.open("wb") as file:
-            file.truncate(4 * 1024 * 1024)
-        first, second = (f"{number}:{SLOT_TYPE}" for number in (1, 2))
-        names = ("-n1:64:+512", f"-t{first}", "-c1:rootfs-a", "-n2:1024:+512", f"-t{second}", "-c2:rootfs-b")
-        command = ["sgdisk", "--clear", "-a1", *names, f"-A1:=:{a}", f"-A2:=:{b}", str(disk)]
-        subprocess.run(command, check=True, capture_output=True)
-        return disk.read_bytes()
-
-    return made
-
-
-@pytest.fixture
-def machine(tmp_path: Path, disks: Disks) -> Machine:
-    return Machine(tmp_path, disks)
 
 
 @pytest.mark.parametrize("trial", [TRIAL, LAST_TRY])
@@ -242,7 +138,7 @@ def baseline(machine: Machine, passes: bool, *arguments: str) -> subprocess.Comp
     machine.set(GOOD_FIRST, EMPTY).required(passes)
     machine.write("etc/os-release", "IMAGE_VERSION=1.1.0\n")
     machine.write("proc/cmdline", "quiet updated.slot=a\n")
-    made = machine.health("baseline", "--target", "1.2.0", *arguments)
+    made = machine.health("--target", "1.2.0", *arguments, verb="baseline")
     machine.set(GOOD, TRIAL)
     machine.write("etc/os-release", "IMAGE_VERSION=1.2.0\n")
     machine.write("proc/cmdline", "quiet updated.slot=b\n")
@@ -254,7 +150,7 @@ def test_a_baseline_keeps_what_the_checks_say_and_leaves_the_boot_reference_alon
     before = machine.disk.read_bytes()
     machine.required(passes=False, name="web").required(passes=True, name="db")
     machine.write("proc/cmdline", "quiet updated.slot=a\n")
-    made = machine.health("baseline", "--target", "1.3.0")
+    made = machine.health("--target", "1.3.0", verb="baseline")
     assert (made.returncode, made.stderr) == (0, "")
     assert machine.disk.read_bytes() == before
     assert not machine.verdict_file.exists()
@@ -264,7 +160,7 @@ def test_a_baseline_keeps_what_the_checks_say_and_leaves_the_boot_reference_alon
     }  # fmt: skip
     assert [(check["name"], check["result"]) for check in document["checks"]] == [("db", "pass"), ("web", "fail")]
     assert "2 of 2 checks came to a result" in made.stdout
-    printed = json.loads(machine.health("baseline", "--json").stdout)
+    printed = json.loads(machine.health("--json", verb="baseline").stdout)
     assert printed == json.loads(machine.baseline_file.read_text())
 
 
@@ -341,6 +237,18 @@ def test_what_has_no_result_in_time_is_not_in_the_baseline_and_counts(machine: M
     os.close(reader)
 
 
+@pytest.mark.parametrize("verb", ["judge", "baseline"])
+@pytest.mark.parametrize("setting", ["greenboot", "health_checker"])
+def test_the_checks_of_another_checker_can_be_left_out(machine: Machine, put: Put, setting: str, verb: str) -> None:
+    put("usr/lib/greenboot/check/required.d/greenboot.sh", "#!/bin/sh\n")
+    put("usr/libexec/health-checker/health_checker", "#!/bin/sh\n", mode=0o755)
+    machine.also_in_health(f"{setting} = false")
+    told = json.loads(machine.health("--json", verb=verb).stdout)
+    others = {"greenboot/greenboot.sh", "health-checker/health_checker"}
+    left_out = {name for name in others if name.split("/")[1].startswith(setting)}
+    assert {check["name"] for check in told["checks"]} == others - left_out
+
+
 def test_in_a_baseline_nothing_settles_since_the_machine_came_up_long_ago(machine: Machine) -> None:
     machine.write(f"{CHECKS}/wanted.d/late.toml", 'type = "mount"\npath = "/"\nretries = 0\nsettle_seconds = 3000\n')
     assert "2 of 2 checks" in baseline(machine, True, "--most-seconds", "60").stdout
@@ -348,7 +256,7 @@ def test_in_a_baseline_nothing_settles_since_the_machine_came_up_long_ago(machin
 
 def test_a_baseline_that_can_not_be_written_leaves_no_older_one(machine: Machine) -> None:
     baseline(machine, passes=False)
-    made = machine.health("baseline", prefix=limited_files(10))
+    made = machine.health(verb="baseline", prefix=limited_files(10))
     assert made.returncode == 1
     assert made.stderr.startswith("/var/lib/updated/health/baseline.json: it can't be written (")
     assert not machine.baseline_file.exists()
@@ -434,7 +342,7 @@ def test_a_damaged_primary_table_does_not_stand_in_the_way(machine: Machine) -> 
 
 def by_grub(machine: Machine, configuration: str = "") -> Path:
     """The environment block of a machine whose loader is GRUB; slot b is on the last boot of its trial."""
-    machine.write("etc/updated/updated.toml", f'[boot]\nbackend = "grub"\n{configuration}')
+    machine.configure(f'[boot]\nbackend = "grub"\n{configuration}')
     block = machine.root / "boot/grub/grubenv"
     block.parent.mkdir(parents=True)
     subprocess.run(["grub-editenv", str(block), "create"], check=True)
@@ -483,7 +391,7 @@ def test_with_count_confirmed_a_slot_that_was_confirmed_before_is_left_alone(mac
 
 
 def test_with_count_confirmed_a_loader_that_can_not_count_them_counts_none(machine: Machine) -> None:
-    machine.write("etc/updated/updated.toml", '[disk]\nimage = "/disk.img"\n[boot]\ncount_confirmed = true\n')
+    machine.configure('[disk]\nimage = "/disk.img"\n[boot]\ncount_confirmed = true\n')
     assert machine.health().returncode == 0
     assert machine.attributes == (GOOD, GOOD_FIRST)
 
@@ -572,5 +480,5 @@ def test_a_broken_configuration_is_told_with_file_and_line(machine: Machine) -> 
 def test_wrong_usage_is_told(machine: Machine) -> None:
     assert machine.health("--frobnicate").returncode == 2
     assert machine.health("--root", str(machine.root / "no")).returncode == 2
-    assert machine.health("baselien").returncode == 2
-    assert machine.health("baseline", "--most-seconds", "0").returncode == 2
+    assert machine.health(verb="baselien").returncode == 2
+    assert machine.health("--most-seconds", "0", verb="baseline").returncode == 2

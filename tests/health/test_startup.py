@@ -29,8 +29,9 @@ def modules(*arguments: str) -> set[str]:
 
 
 def test_nothing_that_only_some_checks_need_is_loaded_at_the_start() -> None:
-    loaded = modules("-c", "import sys, health.__main__; print(*sys.modules)")
-    assert "health.__main__" in loaded
+    loaded = modules("-c", "import sys, health.__main__, health.judging; print(*sys.modules)")
+    assert {"health.__main__", "health.judging"} <= loaded
+    assert not {"health.aftermath", "health.hooks", "health.probation", "health.deadline"} & loaded
     heavy = {"http.client", "ssl", "socket", "email", "asyncio", "logging", "shlex", "base64", "urllib.parse"}
     assert not heavy & loaded
     assert not [name for name in loaded if name.startswith("health.probes.")]
@@ -72,7 +73,7 @@ def test_the_checks_themselves_cost_less_to_load_than_five_bare_interpreters(tmp
     environment |= {"PYTHONPATH": str(REPOSITORY), "PYTHONPYCACHEPREFIX": str(tmp_path)}
     python = (sys.executable, "-sS", "-c")
     reference = "import bootctl.active, bootctl.backend, bootctl.settings"
-    whole = f"{reference}, health.__main__, health.probes.units"
+    whole = f"{reference}, health.__main__, health.judging, health.probes.units"
     subprocess.run([*python, whole], cwd=REPOSITORY, env=environment, check=True)
     bare = cpu_seconds([*python, "pass"], environment)
     ours = cpu_seconds([*python, whole], environment) - cpu_seconds([*python, reference], environment)

@@ -72,7 +72,7 @@ def test_each_new_folder_is_durable_before_the_verdict_is(tmp_path: Path, monkey
 
 
 def test_the_message_of_the_day_goes_when_the_slot_is_well_again(tmp_path: Path) -> None:
-    message = tmp_path / "run/motd.d/updated"
+    message = tmp_path / "run/motd.d/updated-health"
     write_verdict(str(tmp_path), SICK)
     assert "why" in message.read_text()
     write_verdict(str(tmp_path), HEALTHY)
@@ -92,4 +92,4 @@ def test_what_can_not_be_written_is_told_and_the_rest_is_written(tmp_path: Path,
     (problem,) = write_verdict(str(tmp_path), SICK)
     assert problem.startswith("/var/lib/updated/health/verdict.json: it can't be written (")
     assert (tmp_path / "run/updated/health.json").exists()
-    assert (tmp_path / "run/motd.d/updated").exists()
+    assert (tmp_path / "run/motd.d/updated-health").exists()

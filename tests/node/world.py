@@ -29,6 +29,9 @@ compatible = "{compatible}"
 [updates]
 interval_seconds = 3600
 
+[health]
+probation_seconds = 0
+
 [fetch]
 user = ""
 

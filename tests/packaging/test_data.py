@@ -29,6 +29,10 @@ KEYS = {
     "identity": {"compatible"},
     "updates": {"allow_downgrade", "enabled", "interval_seconds", "reboot", "reboot_command"},
     "fetch": {"user", "connections", "bandwidth_limit"},
+    "health": {
+        "probation_seconds", "probation_interval_seconds", "deadline_seconds", "reboots_per_release", "reboots_per_day",
+        "greenboot", "health_checker",
+    },
     "metrics": {"listen"},
     "log": {"level"},
 }
@@ -52,6 +56,13 @@ DEFAULTS = {
     ("fetch", "user"): "updated-fetch",
     ("fetch", "connections"): 4,
     ("fetch", "bandwidth_limit"): 0,
+    ("health", "probation_seconds"): 300,
+    ("health", "probation_interval_seconds"): 60,
+    ("health", "deadline_seconds"): 900,
+    ("health", "reboots_per_release"): 3,
+    ("health", "reboots_per_day"): 5,
+    ("health", "greenboot"): True,
+    ("health", "health_checker"): True,
     ("metrics", "listen"): "127.0.0.1:9836",
     ("log", "level"): "info",
 }

@@ -20,6 +20,8 @@ from tests.packaging.shipped import PACKAGING, UNITS, open_folder
 
 CASES = {
     "healthy": "exit 0",
+    "probation": "touch mark; exit 0",
+    "worse": "touch mark; exit 0",
     "sick": "touch verdict; exit 1",
     "misconfigured": "exit 2",
     "rejected": "exit 3",
@@ -44,6 +46,11 @@ until systemctl --user is-active --quiet basic.target 2>/dev/null; do sleep 0.05
 shift
 for case in "$@"; do
     systemctl --user start "after-$case.service" 2>/dev/null || true
+    # The watch is started with the check, and nothing waits for it.
+    while systemctl --user is-active --quiet "watch-$case.service" ||
+        [ -n "$(systemctl --user list-jobs --no-legend "watch-$case.service" "health-$case.service")" ] ||
+        [ "$(systemctl --user show --property=ActiveState --value "watch-$case.service")" = deactivating ]
+    do sleep 0.05; done
     echo "$case $(systemctl --user is-active "health-$case.service" "after-$case.service" | paste -sd ' ')"
 done
 """
@@ -57,6 +64,7 @@ class End:
     after: str
     rebooted: bool
     unjudged_boots: str | None
+    watched: str | None = None
 
 
 def cgroup2() -> Path:
@@ -86,6 +94,7 @@ def write_units(folder: Path, case: str, check: str | None) -> None:
     for pattern, replacement in (
         (r"^Condition.*\n", ""),
         (r"^Before=.*\n", ""),
+        (r"^Wants=updated-probation.service$", f"Wants=watch-{case}.service"),
         (r"(?<=^ExecStart=).*", f"{own}/check"),
         (r"/usr/lib/updated/libexec", str(PACKAGING / "libexec")),
         (r"/var/lib/updated/health", f"{own}/state"),
@@ -97,15 +106,40 @@ def write_units(folder: Path, case: str, check: str | None) -> None:
         assert found, pattern
     units = folder / "units"
     (units / f"health-{case}.service").write_text(unit)
+    (units / f"watch-{case}.service").write_text(probation(own, case))
     (units / f"after-{case}.service").write_text(
         f"[Unit]\nRequires=health-{case}.service\nAfter=health-{case}.service\n"
         "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
     )
 
 
+def probation(own: Path, case: str) -> str:
+    """The shipped unit, with a watch that notes that the verdict was there before it, and then goes well or not."""
+    write_program(own / "watch", f"cd {own}\n"
+                  f"/bin/systemctl --user is-active health-{case}.service >watched\n"
+                  f"exit {3 if case == 'worse' else 0}")  # fmt: skip
+    unit = (UNITS / "updated-probation.service").read_text()
+    for pattern, replacement in (
+        (r"^ConditionPathExists=/run/updated/probation$", f"ConditionPathExists={own}/mark"),
+        (r"^Condition(?!PathExists=" + re.escape(str(own)) + r").*\n", ""),
+        (r"^After=updated-health.service$", f"After=health-{case}.service"),
+        (r"(?<=^ExecStart=).*", f"{own}/watch"),
+        (r"/usr/lib/updated/libexec", str(PACKAGING / "libexec")),
+        (r"/var/lib/updated/health", f"{own}/state"),
+        (r"^\[Service\]$", f"[Service]\nEnvironment=PATH={own}:/usr/bin:/bin"),
+    ):
+        unit, found = re.subn(pattern, replacement, unit, flags=re.MULTILINE)
+        assert found, pattern
+    return unit
+
+
 def end(own: Path, health: str, after: str) -> End:
     count = own / "state/unjudged"
-    return End(health, after, (own / "rebooted").exists(), count.read_text() if count.exists() else None)
+    watched = own / "watched"
+    return End(
+        health, after, (own / "rebooted").exists(), count.read_text() if count.exists() else None,
+        watched.read_text().strip() if watched.exists() else None,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +187,15 @@ def test_another_bad_verdict_is_seen_as_failed_and_stays_up(ends: dict[str, End]
 @pytest.mark.parametrize("case", ["broken", "killed", "hanging", "missing"])
 def test_a_check_that_reaches_no_verdict_reboots_and_is_counted(ends: dict[str, End], case: str) -> None:
     assert ends[case] == End("failed", "inactive", rebooted=True, unjudged_boots="2\n")
+
+
+def test_a_probation_begins_after_the_verdict_and_the_boot_goes_on(ends: dict[str, End]) -> None:
+    assert ends["probation"] == End("active", "active", rebooted=False, unjudged_boots=None, watched="active")
+
+
+def test_a_slot_that_gets_worse_in_its_probation_reboots(ends: dict[str, End]) -> None:
+    assert ends["worse"] == End("active", "active", rebooted=True, unjudged_boots=None, watched="active")
+
+
+def test_there_is_no_probation_without_that_verdict(ends: dict[str, End]) -> None:
+    assert {case for case, end in ends.items() if end.watched} == {"probation", "worse"}

@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from bootctl.health_settings import HealthSettings
+from health.aftermath import MARK
+from health.judging import MOST_SECONDS, VERDICT_SECONDS
 from tests.packaging.shipped import PACKAGING, REPOSITORY, UNITS, as_root, open_folder, run, settings
 
 DAEMON = UNITS / "updated.service"
 HEALTH = UNITS / "updated-health.service"
+PROBATION = UNITS / "updated-probation.service"
+DEADLINE = UNITS / "updated-deadline.service"
+TIMER = UNITS / "updated-deadline.timer"
+OURS = sorted([*UNITS.glob("updated*.service"), *UNITS.glob("updated*.timer")])
+ENABLED = [unit.name for unit in OURS if "[Install]" in unit.read_text()]
 SYSTEM_UNITS = Path("/lib/systemd/system")
 PROGRAMS = (
     "usr/lib/updated/bin/updated",
@@ -19,6 +27,7 @@ PROGRAMS = (
     "usr/bin/python3",
     "bin/kill",
 )
+SYSTEM_PROGRAMS = ("lib/systemd/systemd-boot-check-no-failures", "lib/systemd/systemd-bless-boot")
 
 
 @pytest.fixture
@@ -32,16 +41,19 @@ def machine(tmp_path: Path) -> Path:
             "dbus.socket",
             "systemd-machine-id-commit.service",
             "systemd-boot-check-no-failures.service",
+            "systemd-bless-boot.service",
         }:
             shutil.copy(unit, units / unit.name, follow_symlinks=True)
-    for unit in UNITS.glob("updated*.service"):
+    for unit in OURS:
         shutil.copy(unit, units)
-    for program in (*PROGRAMS, "usr/bin/dbus-daemon", "lib/systemd/systemd-boot-check-no-failures"):
+    for folder in UNITS.glob("*.service.d"):
+        shutil.copytree(folder, units / folder.name)
+    for program in (*PROGRAMS, "usr/bin/dbus-daemon", *SYSTEM_PROGRAMS):
         path = tmp_path / program
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
-    enabled = run("systemctl", f"--root={tmp_path}", "enable", *(unit.name for unit in UNITS.glob("updated*.service")))
+    enabled = run("systemctl", f"--root={tmp_path}", "enable", *ENABLED)
     assert enabled.returncode == 0, enabled.stderr
     return tmp_path
 
@@ -51,7 +63,7 @@ def verify(machine: Path, *units: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_finds_no_fault_in_the_units(machine: Path) -> None:
-    judged = verify(machine, *(unit.name for unit in UNITS.glob("updated*.service")))
+    judged = verify(machine, *(unit.name.replace("@.", "@pre-reboot.") for unit in OURS))
     assert (judged.returncode, judged.stderr) == (0, "")
 
 
@@ -92,6 +104,7 @@ def test_enabling_puts_the_health_check_in_the_way_of_boot_complete_and_into_eve
         "boot-complete.target.requires/updated-health.service",
         "basic.target.wants/updated-health.service",
         "sysinit.target.wants/updated-boot-count.service",
+        "sysinit.target.wants/updated-deadline.timer",
     }
 
 
@@ -128,15 +141,75 @@ def test_the_daemon_waits_for_the_verdict_and_runs_on_a_sick_boot_too() -> None:
 
 
 def test_every_time_span_is_one_that_systemd_reads() -> None:
-    for unit in (DAEMON, HEALTH):
-        for key in ("WatchdogSec", "RestartSec", "TimeoutStopSec", "TimeoutStartSec"):
+    for unit in OURS:
+        for key in ("WatchdogSec", "RestartSec", "TimeoutStopSec", "TimeoutStartSec", "OnBootSec", "AccuracySec"):
             for value in settings(unit, key):
                 assert run("systemd-analyze", "timespan", value).returncode == 0, (unit.name, key, value)
 
 
-def test_a_health_check_can_not_run_for_ever() -> None:
-    assert settings(HEALTH, "Type") == ["oneshot"], "whose own default is no limit"
-    assert len(settings(HEALTH, "TimeoutStartSec")) == 1
+@pytest.mark.parametrize("unit", sorted(UNITS.glob("updated*.service")), ids=lambda unit: unit.name)
+def test_no_unit_can_start_for_ever(unit: Path) -> None:
+    """A oneshot has no limit of its own; the daemon says that it is ready, and systemd's default is for that."""
+    if unit != DAEMON:
+        assert len(settings(unit, "TimeoutStartSec")) == 1
+
+
+def test_checks_that_hang_are_judged_before_their_unit_is_ended() -> None:
+    for unit, key in ((HEALTH, "TimeoutStartSec"), (PROBATION, "WatchdogSec")):
+        (span,) = settings(unit, key)
+        told = run("systemd-analyze", "timespan", span).stdout
+        (microseconds,) = (line.split()[-1] for line in told.splitlines() if "μs:" in line)
+        assert int(microseconds) / 1_000_000 >= MOST_SECONDS + VERDICT_SECONDS
+
+
+def test_the_probation_waits_for_the_verdict_starts_on_no_other_boot_and_is_waited_for_by_nothing() -> None:
+    assert settings(PROBATION, "After") == ["updated-health.service"]
+    assert MARK in settings(PROBATION, "ConditionPathExists")
+    assert settings(HEALTH, "Wants") == [PROBATION.name]
+    assert not settings(PROBATION, "Before")
+    assert PROBATION.name not in ENABLED
+
+
+def test_the_deadline_also_comes_in_a_boot_that_gets_no_further() -> None:
+    for unit in (TIMER, DEADLINE):
+        assert settings(unit, "DefaultDependencies") == ["no"]
+        assert not [value for key in ("After", "Requires", "Wants", "BindsTo") for value in settings(unit, key)]
+    assert settings(TIMER, "WantedBy") == ["sysinit.target"]
+    assert not settings(DEADLINE, "Conflicts"), "it outlives a shutdown that hangs"
+
+
+def test_the_timer_comes_at_the_default_of_the_deadline() -> None:
+    (span,) = settings(TIMER, "OnBootSec")
+    told = run("systemd-analyze", "timespan", span).stdout
+    assert f"{HealthSettings().deadline_seconds * 1_000_000}\n" in told
+
+
+def test_each_unit_that_judges_ends_with_the_same_script_which_can_ask_python() -> None:
+    for unit in (HEALTH, PROBATION, DEADLINE):
+        (end,) = settings(unit, "ExecStopPost")
+        words = end.split()
+        assert words[:2] == ["/usr/lib/updated/libexec/updated-health-end", "/var/lib/updated/health"]
+        assert words[3:] == ["/usr/bin/python3", "-BPSs", "-m", "health", "deadline", "--now"]
+        (environment,) = settings(unit, "Environment")
+        assert environment.split()[0] == "PYTHONPATH=/usr/lib/updated"
+
+
+def test_systemd_does_not_confirm_a_slot_before_its_probation_is_over(machine: Path) -> None:
+    drop_in = machine / "usr/lib/systemd/system/systemd-bless-boot.service.d/updated.conf"
+    assert settings(drop_in, "ConditionPathExists") == ["/usr/.noupdate"]
+    assert verify(machine, "systemd-bless-boot.service").stderr == ""
+    drop_in.write_text(drop_in.read_text().replace("Condition", "Wrong"))
+    assert "updated.conf" in verify(machine, "systemd-bless-boot.service").stderr, "systemd reads it"
+
+
+def test_the_hardware_watchdog_is_set_by_names_and_spans_that_systemd_knows(machine: Path) -> None:
+    drop_in = UNITS / "system.conf.d/updated.conf"
+    known = (Path("/etc/systemd/system.conf")).read_text()
+    assert drop_in.read_text().splitlines().count("[Manager]") == 1
+    for key in ("RuntimeWatchdogSec", "RebootWatchdogSec"):
+        (span,) = settings(drop_in, key)
+        assert f"#{key}=" in known
+        assert run("systemd-analyze", "timespan", span).returncode == 0
 
 
 def test_the_capabilities_of_the_daemon_suffice_for_its_work(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""The baseline: what the checks say of the slot that runs, kept just before the reboot into another one."""
+
+import json
+from dataclasses import replace
+
+from health import baseline
+from health.check import Check
+from health.exits import EXIT_FAILED
+from health.judging import check_all, configured_checks
+from health.machine import Machine, now
+from health.output import complain, tell
+from health.record import lines
+
+
+def take_baseline(machine: Machine, *, target: str | None, most_seconds: float, as_json: bool) -> int:
+    """The verb: runs the checks, and keeps what came out in time, for the judgement of the next boot.
+
+    `target` is the version that is about to boot. What this changes is that file alone. Raises `Interrupted`.
+    """
+    checks = [_settled(check) for check in configured_checks(machine)]
+    # First, so that none which is older is taken for this one.
+    if problem := baseline.discard(machine.root):
+        complain(problem)
+        return EXIT_FAILED
+    results = check_all(machine, checks, most_seconds)
+    taken = baseline.document(machine.slot, machine.version, machine.boot_id, target, now(), results)
+    try:
+        baseline.write(machine.root, taken)
+    except OSError as error:
+        complain(f"{baseline.BASELINE}: it can't be written ({error.strerror}). Free or mend its file system.")
+        return EXIT_FAILED
+    told = f"baseline of slot {machine.slot} is kept; {len(results)} of {len(checks)} checks came to a result"
+    tell(json.dumps(taken) + "\n" if as_json else "\n".join([*lines(results), told]) + "\n")
+    return 0
+
+
+def _settled(check: Check) -> Check:
+    """A machine that is about to reboot came up long ago."""
+    return replace(check, pace=replace(check.pace, settle_seconds=0))

@@ -1,0 +1,98 @@
+"""A slot on trial has its verdict before the deadline of its boot, whatever hangs."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from health.deadline import await_deadline
+from health.judging import MOST_SECONDS, VERDICT_SECONDS, seconds_to_judge
+from health.machine import open_machine
+from tests.health.conftest import CHECKS, GOOD, GOOD_FIRST, REJECTED, Machine, Put, copy_program, ends
+
+DEADLINE = 900
+LATE = 'type = "disk-space"\npath = "/"\nfree_bytes = 0\nsettle_seconds = 0.5\n'
+
+
+def came_up_before(machine: Machine, seconds: float) -> None:
+    machine.write("proc/uptime", f"{seconds:.2f} 100.00\n")
+
+
+@given(st.integers(0, 86400), st.none() | st.floats(0, 10**6))
+def test_the_time_for_the_checks_ends_before_the_deadline_and_before_that_of_the_units(
+    deadline: int, uptime: float | None
+) -> None:
+    seconds = seconds_to_judge(deadline, uptime)
+    assert 0 <= seconds <= MOST_SECONDS
+    if uptime is not None and uptime < deadline:
+        assert seconds == 0 or uptime + seconds + VERDICT_SECONDS <= deadline + 1e-6
+
+
+@given(st.integers(1, 86400), st.floats(0, 10**6))
+def test_nothing_is_cut_short_where_no_deadline_is_to_come(deadline: int, longer: float) -> None:
+    assert seconds_to_judge(0, longer) == MOST_SECONDS
+    assert seconds_to_judge(deadline, deadline + longer) == MOST_SECONDS
+    assert seconds_to_judge(deadline, None) == MOST_SECONDS
+
+
+def test_plugins_that_hang_one_after_the_other_have_timed_out_in_time(machine: Machine, put: Put) -> None:
+    """Each alone has ten minutes, which together is more than the boot has."""
+    copy_program("/bin/sh", machine.root)
+    for fifo in ("started", "never"):
+        os.mkfifo(machine.root / fifo)
+    plugin = '#!/bin/sh\n[ "$1" = check ] || exit 0\necho $$ >/started\nread x </never\n'
+    for name in ("one", "two"):
+        put(f"usr/libexec/health-checker/{name}", plugin, mode=0o755)
+    reader = os.open(machine.root / "started", os.O_RDONLY | os.O_NONBLOCK)
+    came_up_before(machine, DEADLINE - VERDICT_SECONDS - 3)
+    assert machine.required(passes=True).health().returncode == 3
+    assert machine.attributes == (GOOD, REJECTED)
+    assert [(check["name"], check["result"]) for check in machine.document["checks"]] == [
+        ("it", "pass"), ("health-checker/one", "timeout"), ("health-checker/two", "timeout"),
+    ]  # fmt: skip
+    assert "required check health-checker/two timed out: no result within " in machine.document["reason"]
+    (started,) = os.read(reader, 100).split()
+    assert ends(int(started))
+    os.close(reader)
+    known = open_machine(str(machine.root))
+    assert await_deadline(known, clock=lambda: float(DEADLINE), sleep=lambda seconds: None) == 0
+
+
+@pytest.mark.parametrize(("kind", "code", "b"), [("required", 3, REJECTED), ("wanted", 0, GOOD_FIRST)])
+def test_what_has_no_result_in_time_is_judged_as_timed_out(machine: Machine, kind: str, code: int, b: str) -> None:
+    machine.write(f"{CHECKS}/{kind}.d/late.toml", LATE)
+    came_up_before(machine, DEADLINE - 1)
+    assert machine.health().returncode == code
+    assert machine.attributes == (GOOD, b)
+    (check,) = machine.document["checks"]
+    assert (check["name"], check["result"]) == ("late", "timeout")
+
+
+def test_what_had_no_result_in_time_before_the_update_as_well_does_not_count(machine: Machine) -> None:
+    machine.write(f"{CHECKS}/required.d/late.toml", LATE)
+    came_up_before(machine, DEADLINE - 1)
+    machine.came_to(late="timeout")
+    assert machine.health().returncode == 0
+
+
+@pytest.mark.parametrize("uptime", [DEADLINE, DEADLINE + 86400])
+def test_who_judges_again_after_the_deadline_has_time(machine: Machine, uptime: int) -> None:
+    machine.write(f"{CHECKS}/required.d/late.toml", LATE)
+    came_up_before(machine, uptime)
+    assert machine.health().returncode == 0
+    assert machine.attributes == (GOOD, GOOD_FIRST)
+
+
+def test_a_confirmed_slot_has_time_since_it_is_not_left_at_the_deadline(machine: Machine) -> None:
+    machine.set(GOOD, GOOD_FIRST).write(f"{CHECKS}/required.d/late.toml", LATE)
+    came_up_before(machine, DEADLINE - 1)
+    assert machine.health().returncode == 0
+    assert machine.document["verdict"] == "healthy"
+
+
+def test_without_a_deadline_a_trial_has_time(machine: Machine) -> None:
+    machine.write(f"{CHECKS}/required.d/late.toml", LATE)
+    machine.also_in_health("deadline_seconds = 0")
+    came_up_before(machine, DEADLINE - 1)
+    assert machine.health().returncode == 0
