@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from bootctl.efi import Efi
 from bootctl.errors import BootError
-from bootctl.gptprio import GptPrio
-from bootctl.grub import Grub
 from bootctl.model import BootView
 from bootctl.settings import BACKENDS, BootSettings
-from bootctl.systemd_boot import SystemdBoot
-from bootctl.tryboot import Tryboot
-from bootctl.uboot import UBoot
 
 
 class Backend(Protocol):
@@ -57,17 +51,50 @@ def _gptprio(settings: BootSettings) -> Backend:
             "the backend gptprio needs a disk, and none is set",
             "Set device or image in the table [disk].",
         )
+    from bootctl.gptprio import GptPrio
+
     return GptPrio(disk, settings.component)
 
 
-# In the order in which they are looked for: what only a machine that was set up for it has comes first.
+def _uboot(settings: BootSettings) -> Backend:
+    from bootctl.uboot import UBoot
+
+    return UBoot(settings.fw_env_config, settings.root)
+
+
+def _tryboot(settings: BootSettings) -> Backend:
+    from bootctl.tryboot import Tryboot
+
+    return Tryboot(settings.autoboot, settings.tryboot_partitions, settings.root)
+
+
+def _systemd_boot(settings: BootSettings) -> Backend:
+    from bootctl.systemd_boot import SystemdBoot
+
+    return SystemdBoot(settings.esp, settings.efivars)
+
+
+def _grub(settings: BootSettings) -> Backend:
+    from bootctl.grub import Grub
+
+    return Grub(settings.grubenv)
+
+
+def _efi(settings: BootSettings) -> Backend:
+    from bootctl.efi import Efi
+
+    return Efi(settings.efivars, settings.efi_backup)
+
+
+# In the order in which they are looked for: what only a machine that was set up for it has comes first. Each is loaded
+# when it is opened: health starts in the middle of a boot, and one of them is enough.
 _OPENERS: Final[Mapping[str, Callable[[BootSettings], Backend]]] = {
     "gptprio": _gptprio,
-    "uboot": lambda settings: UBoot(settings.fw_env_config, settings.root),
-    "tryboot": lambda settings: Tryboot(settings.autoboot, settings.tryboot_partitions, settings.root),
-    "systemd_boot": lambda settings: SystemdBoot(settings.esp, settings.efivars),
-    "grub": lambda settings: Grub(settings.grubenv),
-    "efi": lambda settings: Efi(settings.efivars, settings.efi_backup),
+    "uboot": _uboot,
+    "tryboot": _tryboot,
+    "systemd_boot": _systemd_boot,
+    "grub": _grub,
+    "efi": _efi,
 }
 
 

@@ -8,15 +8,16 @@ still be lost. Every function raises OSError, and leaves the old content whole w
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import ctypes
 
 PathLike = str | os.PathLike[str]
 
@@ -34,8 +35,6 @@ _EXT4_IOC_CHECKPOINT: Final = 0x4004662B
 _FREEZE_AND_THAW: Final = (
     f"import fcntl, sys\nfd = int(sys.argv[1])\nfcntl.ioctl(fd, {_FIFREEZE}, 0)\nfcntl.ioctl(fd, {_FITHAW}, 0)\n"
 )
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def write_file(path: PathLike, data: bytes, *, mode: int = 0o644) -> None:
@@ -120,6 +119,8 @@ def sync_filesystem(fd: int) -> None:
             if error.errno == errno.ENODEV:
                 return  # it has no journal
     if magic in (EXT_MAGIC, XFS_MAGIC):
+        import subprocess
+
         with contextlib.suppress(OSError):
             subprocess.run(
                 [sys.executable, "-I", "-S", "-c", _FREEZE_AND_THAW, str(fd)],
@@ -196,16 +197,26 @@ def remove(path: PathLike) -> None:
 
 def filesystem_magic(fd: int) -> int:
     """The type of the file system of `fd`, as statfs(2) gives it in `f_type`."""
+    import ctypes
+
     buffer = ctypes.create_string_buffer(512)
-    if _libc.fstatfs(fd, buffer) != 0:
+    if _c_library().fstatfs(fd, buffer) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     # The first member of struct statfs is f_type, a long.
     return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
 
 
+def _c_library() -> ctypes.CDLL:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _syncfs(fd: int) -> None:
-    if _libc.syncfs(fd) != 0:
+    import ctypes
+
+    if _c_library().syncfs(fd) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

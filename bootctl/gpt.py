@@ -11,7 +11,6 @@ import fcntl
 import os
 import stat
 import struct
-import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -102,6 +101,17 @@ class Table:
                 for partition in self.partitions
             ),
         )
+
+
+def _guid(data: bytes) -> str:
+    """A GUID as text: its first three numbers lie the other way round (UEFI specification 2.10, appendix A)."""
+    low, middle, high = struct.unpack_from("<IHH", data)
+    return f"{low:08x}-{middle:04x}-{high:04x}-{data[8:10].hex()}-{data[10:16].hex()}"
+
+
+def _guid_bytes(text: str) -> bytes:
+    low, middle, high, *rest = text.split("-")
+    return struct.pack("<IHH", int(low, 16), int(middle, 16), int(high, 16)) + bytes.fromhex("".join(rest))
 
 
 def slot_partitions(table: Table, component: str = "rootfs") -> dict[str, Partition]:
@@ -196,16 +206,15 @@ class _Copy:
         return int(_HEADER.unpack_from(self.header)[index])
 
     def partitions(self) -> Iterator[Partition]:
-        for index in range(len(self.entries) // self.entry_size):
-            type_guid, unique_guid, first, last, attributes, name = _ENTRY.unpack_from(
-                self.entries, index * self.entry_size
-            )
+        entry_size = self.entry_size
+        for index in range(len(self.entries) // entry_size):
+            type_guid, unique_guid, first, last, attributes, name = _ENTRY.unpack_from(self.entries, index * entry_size)
             if type_guid == _UNUSED:
                 continue
             yield Partition(
                 number=index + 1,
-                type_guid=str(uuid.UUID(bytes_le=type_guid)),
-                unique_guid=str(uuid.UUID(bytes_le=unique_guid)),
+                type_guid=_guid(type_guid),
+                unique_guid=_guid(unique_guid),
                 first_lba=first,
                 last_lba=last,
                 attributes=attributes,
@@ -242,7 +251,7 @@ class _Disk:
     def table(self) -> Table:
         return Table(
             sector_size=self.sector_size,
-            disk_guid=str(uuid.UUID(bytes_le=self.good.disk_guid)),
+            disk_guid=_guid(self.good.disk_guid),
             partitions=tuple(self.good.partitions()),
             source=self.source,
             damage=self.damage,
@@ -253,7 +262,7 @@ class _Disk:
         entries = bytearray(self.good.entries)
         for partition in table.partitions:
             at = (partition.number - 1) * self.good.entry_size
-            struct.pack_into("<16s", entries, at, uuid.UUID(partition.type_guid).bytes_le)
+            struct.pack_into("<16s", entries, at, _guid_bytes(partition.type_guid))
             struct.pack_into("<Q", entries, at + _ATTRIBUTES_AT, partition.attributes)
         return bytes(entries)
 

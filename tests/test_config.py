@@ -41,6 +41,7 @@ def test_two_values_are_enough(tmp_path: Path) -> None:
     assert not found.policy.allow_downgrade
     assert (found.policy.interval, found.policy.tries) == (3600, 3)
     assert found.reboot_command == ("systemctl", "reboot")
+    assert found.start_command == ("systemctl", "start")
 
 
 def test_every_default_is_one_that_its_own_rule_accepts() -> None:

@@ -67,6 +67,9 @@ class _Interface(ServiceInterface):
     def Reboot(self): ...
 
     @method()
+    def RebootNow(self): ...
+
+    @method()
     def Rollback(self): ...
 
     @method()
@@ -143,6 +146,10 @@ def _no_arguments(kind: type[Event]) -> Callable[..., tuple[type[Event], dict[st
     return lambda: (kind, {})
 
 
+def _reboot_now() -> tuple[type[Event], dict[str, Any]]:
+    return events.RebootRequested, {"force": True}
+
+
 def _channel(channel: str) -> tuple[type[Event], dict[str, Any]]:
     if not is_name(channel):
         raise UpdatedError(
@@ -171,6 +178,7 @@ METHODS: Mapping[str, tuple[str, str, Callable[..., tuple[type[Event], dict[str,
     "Install": ("", "install", _no_arguments(events.InstallRequested)),
     "Import": ("h", "import", _import),
     "Reboot": ("", "reboot", _no_arguments(events.RebootRequested)),
+    "RebootNow": ("", "reboot", _reboot_now),
     "Rollback": ("", "rollback", _no_arguments(events.RollbackRequested)),
     "SetChannel": ("s", "set-channel", _channel),
     "Hold": ("t", "hold", _hold),

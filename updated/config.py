@@ -94,6 +94,7 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
         "interval_seconds": Key(3600, _whole(1, 30 * 86400), "a whole number of seconds, 1 to 2592000"),
         "reboot": Key("auto", _one_of("auto", "manual"), '"auto" or "manual"'),
         "reboot_command": Key(["systemctl", "reboot"], _command, "a list of words"),
+        "start_command": Key(["systemctl", "start"], _command, "a list of words"),
         "allow_downgrade": Key(False, lambda value: isinstance(value, bool), "true or false"),
     },
     "fetch": {
@@ -134,6 +135,7 @@ class Settings:
     compatible: str
     policy: Policy
     reboot_command: tuple[str, ...]
+    start_command: tuple[str, ...]
     fetch_user: str
     connections: int
     bandwidth_limit: int
@@ -186,6 +188,7 @@ def read_settings(root: str = "/") -> Settings:
             warn_early=repository["expiry_warning_days"] * 86400,
         ),
         reboot_command=tuple(updates["reboot_command"]),
+        start_command=tuple(updates["start_command"]),
         fetch_user=values["fetch"]["user"],
         connections=values["fetch"]["connections"],
         bandwidth_limit=values["fetch"]["bandwidth_limit"],

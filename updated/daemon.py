@@ -21,7 +21,7 @@ from updated.core import events
 from updated.core.document import dump
 from updated.core.errors import UpdatedError
 from updated.core.state import Phase
-from updated.core.status import fault_document, summary
+from updated.core.status import fault_document
 from updated.directory import open_place
 from updated.engine import TICK_SECONDS, Engine
 from updated.notify import notify, set_up_log, watchdog_seconds
@@ -124,7 +124,7 @@ async def one_cycle(engine: Engine, descriptor: int | None = None) -> int:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
-    sys.stdout.write(summary(engine.state, engine.settings.policy) + "\n")
+    sys.stdout.write(engine.summary() + "\n")
     if engine.state.phase is Phase.FAILED or engine.fault is not None:
         return FAILED
     return WAITING if engine.state.phase in (Phase.WAITING, Phase.TRIAL) else DONE
@@ -164,7 +164,7 @@ async def _serve(settings: Settings) -> int:
     loop.add_signal_handler(signal.SIGHUP, _reload, engine)
     engine.start()
     connected = await _connected(bus, engine)
-    notify(f"READY=1\nSTATUS={summary(engine.state, engine.settings.policy)}")
+    notify(f"READY=1\nSTATUS={engine.summary()}")
     tasks = [
         asyncio.create_task(engine.run(), name="engine"),
         asyncio.create_task(_keep_bus(bus, engine, connected=connected), name="bus"),
@@ -190,7 +190,7 @@ async def _keep_time(engine: Engine, asked: asyncio.Event) -> None:
     while True:
         asked.clear()
         engine.tick()
-        notify(f"WATCHDOG=1\nSTATUS={summary(engine.state, engine.settings.policy)}")
+        notify(f"WATCHDOG=1\nSTATUS={engine.summary()}")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), _tick_seconds(engine))
 

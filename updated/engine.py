@@ -35,10 +35,11 @@ from updated.core.machine import decide, first_state
 from updated.core.state import BootFacts, Phase, State, Target, format_state, parse_state
 from updated.core.status import Progress, Report, status_document, summary
 from updated.disk import Disk, boot_error
+from updated.healthfiles import read_health
 from updated.history import History
-from updated.node import open_boot, read_facts, read_health
+from updated.node import open_boot, read_facts
 from updated.processes import process_start
-from updated.reboot import ask_for_reboot
+from updated.reboot import ask_for_reboot, ask_hooks, baseline_unit, take_baseline
 
 log = logging.getLogger("updated")
 
@@ -46,7 +47,8 @@ TICK_SECONDS = 5.0
 STATUS_SECONDS = 0.5
 RATE_WINDOW_SECONDS = 5.0
 OUTCOMES = (
-    events.Started, events.CheckDone, events.FetchDone, events.SealDone, events.ArmDone, events.Failed,
+    events.Started, events.CheckDone, events.FetchDone, events.SealDone, events.ArmDone, events.HooksPassed,
+    events.Failed,
 )
 
 
@@ -85,7 +87,7 @@ class Engine:
         self._generation = 0
         self._progress: Progress | None = None
         self._rate_from: tuple[float, int] = (0.0, 0)
-        self._report: dict[str, Any] = {"notes": (), "last_install": {}, "plan": ""}
+        self._report: dict[str, Any] = {"notes": (), "baseline": "", "last_install": {}, "plan": ""}
         self._storage: UpdatedError | None = None
         self._unsaved: Event | None = None
         self._written: tuple[float, bytes] = (0.0, b"")
@@ -165,8 +167,14 @@ class Engine:
         self._publish(before)
         return decision
 
+    def summary(self) -> str:
+        """One line that says where the node stands, without the progress of a step."""
+        on_trial = self.state.phase is Phase.TRIAL
+        health = read_health(self.settings.root) if on_trial else None
+        return summary(self.state, self.settings.policy, health=health)
+
     def _log_summary(self) -> None:
-        text = summary(self.state, self.settings.policy)
+        text = self.summary()
         if text == self._said or self.state.phase in (Phase.CHECKING, Phase.FAILED):
             return
         self._said = text
@@ -252,6 +260,8 @@ class Engine:
                 return await self._fetch(target)
             case effects.Seal(target):
                 return await self._seal(target)
+            case effects.Baseline(version):
+                await self._take_baseline(version)
             case effects.Arm(slot, tries):
                 tries = min(tries, self._boot.most_tries)
                 self._commit(lambda view: model.arm_trial(view, slot, active=self.state.facts.slot, tries=tries))
@@ -260,9 +270,12 @@ class Engine:
                 self._commit(lambda view: model.reject(view, slot))
             case effects.RollBack():
                 self._commit(lambda view: model.roll_back(view, active=self.state.facts.slot))
+            case effects.AskHooks(reason, insist):
+                await ask_hooks(self.settings.start_command, self.settings.state("health", "hooks.json"))
+                return events.HooksPassed(self.now(), self._chance(), reason, insist)
             case effects.Reboot(reason):
                 log.warning("rebooting %s", reason)
-                await ask_for_reboot(list(self.settings.reboot_command), self._boot.begin_reboot())
+                await ask_for_reboot(self.settings.reboot_command, self._boot.begin_reboot())
             case effects.Record(kind, version, text):
                 if kind != "failed":  # that was told when it happened
                     log.info("%s %s: %s", kind, version, text)
@@ -329,6 +342,15 @@ class Engine:
         self._report["notes"] = tuple(dict.fromkeys((*self._report["notes"], *notes)))
         return events.SealDone(self.now(), self._chance(), expired)
 
+    async def _take_baseline(self, version: str) -> None:
+        """Without one, the new slot is judged by its checks as they are; that is no reason not to update."""
+        fault = await take_baseline(self.settings.start_command, version)
+        self._report["baseline"] = ""
+        if fault is not None:
+            text = f"{version} will be judged without a baseline of this slot: {baseline_unit(version)} {fault}"
+            self._report["baseline"] = text
+            log.warning("%s", text)
+
     def _on_progress(self, message: Message) -> None:
         if message["type"] == "plan":
             component, self._report["plan"] = plan_answer(message)
@@ -369,10 +391,11 @@ class Engine:
 
     def document(self) -> dict[str, Any]:
         """The status document."""
+        baseline = self._report["baseline"]
         report = Report(
             progress=self._progress, last_install=self._report["last_install"], plan=self._report["plan"],
-            notes=self._report["notes"], health=read_health(self.settings), pid=os.getpid(),
-            pid_start=process_start(os.getpid()),
+            notes=(*self._report["notes"], *([baseline] if baseline else [])), health=read_health(self.settings.root),
+            pid=os.getpid(), pid_start=process_start(os.getpid()),
         )
         state = self.state if self.fault is None else self.state.with_changes(error=self.fault)
         return status_document(state, self.settings.policy, report, self.now())

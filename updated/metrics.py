@@ -24,6 +24,7 @@ from bootctl import durable
 from updated.core.document import parse_time
 from updated.core.effects import Record
 from updated.core.errors import UpdatedError
+from updated.core.probation import probation_text
 from updated.core.state import Phase, State
 from updated.core.status import Progress
 
@@ -67,6 +68,9 @@ class Metrics:
         self._accepted = gauge("tuf_metadata_expired_accepted", "Whether the metadata had expired, by grace.", "role")
         self._progress = gauge("step_bytes", "How far the present step is.", "step", "kind")
         self._check_result = gauge("health_check_result", "1 passed, 0 failed, by the last verdict.", "check", "kind")
+        self._check_counts = gauge("health_check_counts", "Whether the check decides over the slot.", "check", "kind")
+        self._verdict = gauge("health_verdict_info", "1 for the last verdict.", "verdict")
+        self._probation = gauge("health_probation_until_timestamp_seconds", "When the probation ends, or 0.")
         self._check_time = gauge("health_check_duration_seconds", "How long the check took.", "check")
         self._checks = counter("update_checks", "Checks for a release that were begun.")
         self._errors = counter("errors", "Failures by their code.", "code")
@@ -102,11 +106,7 @@ class Metrics:
         for reason in after.reasons:
             self._waits.labels(reason.code).set(1)
         self._wave.set(next((reason.until or 0 for reason in after.reasons if reason.code == "wave"), 0))
-        self._check_result.clear()
-        self._check_time.clear()
-        for check in (document["health"] or {}).get("checks", []):
-            self._check_result.labels(check["name"], check["kind"]).set(check["result"] in ("pass", "skip"))
-            self._check_time.labels(check["name"]).set(check["duration_seconds"])
+        self._show_health(document["health"])
         self._denied.set(len(after.denied))
         self._last_check.set(after.last_check or 0)
         self._expiry.clear()
@@ -136,6 +136,20 @@ class Metrics:
             self._errors.labels(after.error.code).inc()
         if document["progress"] is None:
             self._progress.clear()
+
+    def _show_health(self, health: Mapping[str, Any] | None) -> None:
+        for gauge in (self._check_result, self._check_counts, self._check_time, self._verdict):
+            gauge.clear()
+        self._probation.set(0)
+        if health is None:
+            return
+        self._verdict.labels(str(health["verdict"])).set(1)
+        if probation_text(health) and health["probation_until"]:
+            self._probation.set(parse_time(health["probation_until"]))
+        for check in health["checks"]:
+            self._check_result.labels(check["name"], check["kind"]).set(check["result"] in ("pass", "skip"))
+            self._check_counts.labels(check["name"], check["kind"]).set(check["counts"])
+            self._check_time.labels(check["name"]).set(check["duration_seconds"])
 
     def progressed(self, progress: Progress) -> None:
         """See `engine.Listener`."""

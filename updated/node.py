@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-from typing import Any
 
 from bootctl.backend import Backend, open_backend
 from bootctl.errors import BootError
 from bootctl.settings import below
 from updated.config import Settings
 from updated.core.errors import UpdatedError
-from updated.core.state import BootFacts, Verdict
+from updated.core.state import BootFacts
 from updated.disk import Disk, boot_error
+from updated.healthfiles import read_rejection
+from updated.processes import boot_id
 
-MAX_VERDICT_LENGTH = 4_000_000
+MAX_RELEASE_LENGTH = 65536
 
 
 def open_boot(settings: Settings) -> Backend:
@@ -38,7 +38,7 @@ def read_facts(settings: Settings, disk: Disk, boot: Backend) -> BootFacts:
         view.other(slot)
     except BootError as error:
         raise boot_error(error) from None
-    return BootFacts(slot, os_version(settings.root), boot_id(settings.root), view, read_rejection(settings))
+    return BootFacts(slot, os_version(settings.root), boot_id(settings.root), view, read_rejection(settings.root))
 
 
 def os_version(root: str) -> str:
@@ -55,11 +55,6 @@ def os_version(root: str) -> str:
     )
 
 
-def boot_id(root: str) -> str:
-    """The id that the kernel draws at each boot (random(4))."""
-    return _text(below(root, "/proc/sys/kernel/random/boot_id")).strip()
-
-
 def build_time(root: str) -> int:
     """When the running image was built, in seconds since the epoch: the clock can't be earlier.
 
@@ -73,40 +68,9 @@ def build_time(root: str) -> int:
     return 0
 
 
-def read_rejection(settings: Settings) -> Verdict | None:
-    """The last slot that health rejected; None without one, or when its file is damaged (it is history, not truth)."""
-    text = _text(settings.state("health", "rejected.json"))
-    try:
-        value = json.loads(text)
-        reason = value["reason"]
-        slot, version, boot, said = (value[key] for key in ("slot", "version", "boot_id", "verdict"))
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if not all(isinstance(each, str) for each in (slot, version, boot, said)) or not isinstance(reason, str | None):
-        return None
-    return Verdict(slot[:32], version[:64], boot[:64], said[:32], None if reason is None else reason[:1000])
-
-
-def read_health(settings: Settings) -> dict[str, Any] | None:
-    """The last verdict with its checks, for people and metrics; None when there is none or it is damaged."""
-    try:
-        value = json.loads(_text(settings.state("health", "verdict.json")))
-        checks = [
-            {
-                "name": str(check["name"]), "kind": str(check["kind"]), "result": str(check["result"]),
-                "duration_seconds": float(check["duration_seconds"]), "output": str(check["output"])[-400:],
-            }
-            for check in value["checks"]
-        ]
-        kept = {key: value[key] for key in ("slot", "version", "verdict", "reason", "finished")}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return {**kept, "checks": checks}
-
-
 def _text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_VERDICT_LENGTH)
+            return file.read(MAX_RELEASE_LENGTH)
     except OSError:
         return ""

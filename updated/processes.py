@@ -1,6 +1,8 @@
-"""Which process it is, beyond its id, which the kernel gives out again."""
+"""Which process it is, beyond its id, which the kernel gives out again; and which boot."""
 
 from __future__ import annotations
+
+import os
 
 
 def process_start(pid: object) -> int | None:
@@ -10,3 +12,12 @@ def process_start(pid: object) -> int | None:
             return int(file.read().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def boot_id(root: str) -> str:
+    """The id that the kernel draws at each boot (random(4)); empty when it can't be read."""
+    try:
+        with open(os.path.join(root, "proc/sys/kernel/random/boot_id"), encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""

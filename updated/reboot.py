@@ -1,38 +1,83 @@
-"""Asks for a reboot, by the command that the configuration names."""
+"""The reboot, and what comes before it on the slot that runs: the baseline of health, and the hooks.
+
+All three happen outside of the daemon's sandbox, by units of their own, since checks and hooks are any programs.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
 
+from updated.command import fault_of
+from updated.core.document import parse_time
 from updated.core.errors import UpdatedError
 
+REBOOT_SECONDS = 60.0
+# Longer than the units may take by their own limits.
+BASELINE_SECONDS = 240.0
+HOOKS_SECONDS = 1380.0
+HOOKS_UNIT = "updated-hooks@pre-reboot.service"
+MAX_RECORD_LENGTH = 1_000_000
 
-async def ask_for_reboot(command: list[str], argument: str = "") -> None:
+
+async def ask_for_reboot(command: Sequence[str], argument: str = "") -> None:
     """Runs the command that reboots the machine, with `argument` for the firmware as systemctl(1) takes it.
 
     Raises `UpdatedError` ("reboot-failed").
     """
     if argument:
         command = [*command, f"--reboot-argument={argument}"]
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    fault = await fault_of(command, REBOOT_SECONDS)
+    if fault is not None:
+        raise UpdatedError(
+            "reboot-failed", f"the command {' '.join(command)!r}", fault,
+            "Reboot the machine yourself, or correct [updates] reboot_command.",
         )
-    except OSError as error:
-        raise _reboot_failed(command, error.strerror or str(error)) from None
-    try:
-        _, output = await asyncio.wait_for(process.communicate(), 60)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise _reboot_failed(command, "did not end within 60 seconds") from None
-    if process.returncode != 0:
-        text = output.decode(errors="replace").strip()[-300:]
-        raise _reboot_failed(command, f"ended with status {process.returncode} ({text})")
 
 
-def _reboot_failed(command: list[str], cause: str) -> UpdatedError:
-    return UpdatedError(
-        "reboot-failed", f"the command {' '.join(command)!r}", cause,
-        "Reboot the machine yourself, or correct [updates] reboot_command.",
+async def take_baseline(start: Sequence[str], version: str) -> str | None:
+    """Has health keep what its checks say now, for the judgement of `version`; why there is none, or None.
+
+    `start` is the command that starts a unit, and waits for its end.
+    """
+    return await fault_of([*start, baseline_unit(version)], BASELINE_SECONDS)
+
+
+def baseline_unit(version: str) -> str:
+    """The unit that takes the baseline before `version` (of `core.version`) boots, escaped as by systemd-escape(1)."""
+    escaped = "".join(
+        each if each.isascii() and (each.isalnum() or each in "_.") else f"\\x{ord(each):02x}" for each in version
     )
+    return f"updated-baseline@{escaped}.service"
+
+
+async def ask_hooks(start: Sequence[str], record: str) -> None:
+    """Returns when all pre-reboot hooks have passed. Raises `UpdatedError` ("hook-refused").
+
+    `start` is as in `take_baseline`; `record` is the file in which health keeps what became of hooks.
+    """
+    begun = int(time.time())
+    fault = await fault_of([*start, HOOKS_UNIT], HOOKS_SECONDS)
+    if fault is None:
+        return
+    mend = "It is tried again. See 'journalctl -u updated-hooks@pre-reboot'; 'updatectl reboot --force' runs no hook."
+    failed = _failed_hook(record, begun)
+    if failed is None:
+        raise UpdatedError("hook-refused", "the pre-reboot hooks", f"{HOOKS_UNIT} {fault}", mend)
+    raise UpdatedError("hook-refused", f"the pre-reboot hook {failed[0]}", failed[1], mend)
+
+
+def _failed_hook(path: str, begun: int) -> tuple[str, str] | None:
+    """The hook that failed since `begun`, and how; None when the record tells of none: it is for people alone."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            last: Any = json.loads(file.read(MAX_RECORD_LENGTH))["hooks"]["pre-reboot"]
+        if parse_time(last["at"]) < begun:
+            return None
+        program = next(each for each in last["programs"] if each["result"] != "pass")
+        words = {"fail": "failed", "timeout": "took too long"}.get(program["result"], str(program["result"]))
+        return str(program["program"]), f"{words} ({str(program['output']).strip()[-300:]})"
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError):
+        return None

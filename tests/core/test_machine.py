@@ -112,7 +112,7 @@ def test_a_loader_that_ignores_the_new_slot_makes_no_endless_reboots() -> None:
     decision = decide(state, events.Tick(NOW, 0.5), POLICY)
     assert decision.state.phase is Phase.STAGED
     assert [reason.code for reason in decision.state.reasons] == ["not-started"]
-    assert effects.Reboot in kinds(decide(state, events.RebootRequested(NOW, 0.5, "root"), POLICY))
+    assert decide(state, events.RebootRequested(NOW, 0.5, "root"), POLICY).state.phase is Phase.REBOOTING
 
 
 def test_reboots_by_others_say_nothing_about_the_loader() -> None:
@@ -203,7 +203,8 @@ def test_a_withdrawn_release_is_kept_in_mind_until_it_is_out_of_the_boot_referen
     assert state.target is not None
     again = decide(state, events.Tick(NOW, 0.5), POLICY)
     assert kinds(again) == [effects.Invalidate]
-    assert effects.Reboot not in kinds(decide(state, events.RebootRequested(NOW, 0.5, "root"), POLICY))
+    for force in (False, True):
+        assert not decide(state, events.RebootRequested(NOW, 0.5, "root", force), POLICY).effects
     out = observed(state, facts(a=GOOD, b=BAD))
     assert out.state.target is None
     assert out.state.phase is Phase.IDLE
@@ -215,19 +216,19 @@ def test_a_withdrawn_release_is_kept_in_mind_until_it_is_out_of_the_boot_referen
 def rolling_back() -> State:
     seen = facts("b", "1.1", a=OTHER_GOOD, b=GOOD)
     decision = decide(node(seen), events.RollbackRequested(NOW, 0.5, "root"), POLICY)
-    assert kinds(decision) == [effects.Record, effects.RollBack, effects.Reboot]
+    assert kinds(decision) == [effects.Record, effects.RollBack, effects.AskHooks]
     return decision.state
 
 
 def test_a_roll_back_survives_a_restart_before_it_was_carried_out() -> None:
     decision = started(rolling_back(), facts("b", "1.1", a=OTHER_GOOD, b=GOOD))
     assert decision.state.phase is Phase.REBOOTING
-    assert kinds(decision) == [effects.RollBack, effects.Reboot]
+    assert kinds(decision) == [effects.RollBack, effects.AskHooks]
 
 
 def test_a_roll_back_survives_a_power_cut_before_it_was_carried_out() -> None:
     decision = started(rolling_back(), facts("b", "1.1", "boot-2", a=OTHER_GOOD, b=GOOD))
-    assert kinds(decision) == [effects.RollBack, effects.Reboot]
+    assert kinds(decision) == [effects.RollBack, effects.AskHooks]
 
 
 def test_a_roll_back_is_done_when_the_other_slot_runs() -> None:
@@ -237,17 +238,108 @@ def test_a_roll_back_is_done_when_the_other_slot_runs() -> None:
     assert [denial.version for denial in decision.state.denied] == ["1.1"]
 
 
+def passed(decision: Decision, policy: Policy = POLICY) -> Decision:
+    """What follows when no hook refuses."""
+    asked = decision.effects[-1]
+    assert isinstance(asked, effects.AskHooks)
+    return decide(decision.state, events.HooksPassed(NOW, 0.5, asked.reason, asked.insist), policy)
+
+
+def refused(state: State) -> State:
+    error = UpdatedError("hook-refused", "the pre-reboot hook drain", "failed (pods are left)", "Wait.")
+    return decide(state, events.Failed(NOW, 0.5, error), POLICY).state
+
+
+def test_a_reboot_comes_after_the_baseline_and_the_hooks() -> None:
+    decision = decide(staged(), events.Tick(NOW, 0.5), POLICY)
+    assert decision.effects[0] == effects.Baseline("1.1")
+    assert kinds(decision) == [effects.Baseline, effects.AskHooks]
+    assert kinds(passed(decision)) == [effects.Record, effects.Reboot]
+
+
+def test_a_trial_is_armed_after_the_baseline() -> None:
+    sealing = node(phase=Phase.SEALING, target=Target("1.1", "m11", "b"))
+    decision = decide(sealing, events.SealDone(NOW, 0.5), POLICY)
+    assert decision.effects == (effects.Baseline("1.1"), effects.Arm("b", POLICY.tries))
+
+
+def test_while_the_baseline_is_taken_no_tick_asks_for_another_one() -> None:
+    unarmed = replace(staged(), target=Target("1.1", "m11", "b"), facts=facts())
+    assert not decide(unarmed, events.Tick(NOW, 0.5), POLICY).effects
+    failed = decide(unarmed, events.Failed(NOW, 0.5, NETWORK), POLICY).state
+    assert not decide(failed, events.Tick(NOW + 1, 0.5), POLICY).effects
+    again = decide(failed, events.Tick(failed.next_check, 0.5), POLICY)
+    assert kinds(again) == [effects.Baseline, effects.Arm]
+    assert not decide(again.state, events.Tick(failed.next_check + 5, 0.5), POLICY).effects
+
+
+def test_hooks_may_take_longer_than_a_machine_may_take_to_go_down() -> None:
+    state = decide(staged(), events.Tick(NOW, 0.5), POLICY).state
+    assert decide(state, events.Tick(NOW + REBOOT_SECONDS, 0.5), POLICY) == Decision(state)
+
+
+def test_a_hold_that_comes_while_the_hooks_run_is_respected() -> None:
+    asked = decide(staged(), events.Tick(NOW, 0.5), POLICY)
+    held = decide(asked.state, events.HoldRequested(NOW, 0.5, "eva", None), POLICY).state
+    decision = passed(Decision(held, asked.effects))
+    assert not decision.effects
+    assert decision.state.phase is Phase.STAGED
+    assert [reason.code for reason in decision.state.reasons] == ["held"]
+
+
+def test_a_persons_reboot_goes_before_a_hold() -> None:
+    held = staged().with_changes(hold=Hold("eva"))
+    decision = passed(decide(held, events.RebootRequested(NOW, 0.5, "root"), POLICY))
+    assert kinds(decision) == [effects.Record, effects.Reboot]
+
+
+def test_a_hook_that_refuses_leaves_the_release_staged_says_why_and_is_asked_again() -> None:
+    state = refused(decide(staged(), events.Tick(NOW, 0.5), POLICY).state)
+    assert state.phase is Phase.STAGED
+    assert [(reason.code, reason.text) for reason in state.reasons] == [
+        ("hook-refused", "the pre-reboot hook drain: failed (pods are left)")
+    ]
+    assert not decide(state, events.Tick(NOW + 1, 0.5), POLICY).effects
+    again = decide(state, events.Tick(state.next_check, 0.5), POLICY)
+    assert kinds(again) == [effects.Baseline, effects.AskHooks]
+    assert not again.state.reasons
+
+
+def test_a_person_who_insists_reboots_without_the_hooks() -> None:
+    state = refused(decide(staged(), events.Tick(NOW, 0.5), POLICY).state)
+    asked = decide(state, events.RebootRequested(NOW, 0.5, "root"), POLICY)
+    assert kinds(asked) == [effects.Baseline, effects.AskHooks]
+    forced = decide(state, events.RebootRequested(NOW, 0.5, "root", force=True), POLICY)
+    assert kinds(forced) == [effects.Baseline, effects.Record, effects.Reboot]
+
+
+def test_what_is_gone_when_the_hooks_have_passed_is_not_rebooted_into() -> None:
+    asked = decide(staged(), events.Tick(NOW, 0.5), POLICY)
+    gone = observed(asked.state, facts(a=GOOD, b=BAD)).state
+    assert not passed(Decision(gone, asked.effects)).effects
+
+
+def test_a_roll_back_that_a_hook_refused_is_tried_again_and_says_why_meanwhile() -> None:
+    state = refused(rolling_back())
+    assert state.phase is Phase.REBOOTING
+    again = decide(state, events.Tick(NOW + REBOOT_SECONDS, 0.5), POLICY)
+    assert kinds(again) == [effects.RollBack, effects.AskHooks]
+    assert again.state.error is not None
+    assert again.state.error.code == "hook-refused"
+    assert kinds(passed(again)) == [effects.Reboot]
+
+
 def test_a_roll_back_whose_reboot_failed_is_tried_again() -> None:
     state = decide(rolling_back(), events.Failed(NOW, 0.5, NETWORK), POLICY).state
     assert state.phase is Phase.REBOOTING
     assert state.error is NETWORK
     again = decide(state, events.Tick(NOW + REBOOT_SECONDS, 0.5), POLICY)
     assert again.state.phase is Phase.REBOOTING
-    assert kinds(again) == [effects.RollBack, effects.Reboot]
+    assert kinds(again) == [effects.RollBack, effects.AskHooks]
 
 
 def test_a_machine_that_does_not_go_down_says_so_and_tries_again() -> None:
-    state = decide(staged(), events.RebootRequested(NOW, 0.5, "root"), POLICY).state
+    state = passed(decide(staged(), events.RebootRequested(NOW, 0.5, "root"), POLICY)).state
     assert decide(state, events.Tick(NOW + 5, 0.5), POLICY).state is state
     later = decide(state, events.Tick(NOW + REBOOT_SECONDS, 0.5), POLICY).state
     assert later.phase is Phase.STAGED
@@ -331,7 +423,7 @@ def test_an_import_that_a_restart_ended_is_told() -> None:
 def test_what_expired_and_was_sealed_is_in_the_history() -> None:
     sealing = replace(importing(), phase=Phase.SEALING, target=Target("1.1", "m11", "b"))
     decision = decide(sealing, events.SealDone(NOW, 0.5, ("snapshot", "timestamp")), ALONE)
-    assert kinds(decision) == [effects.Record, effects.Arm]
+    assert kinds(decision) == [effects.Record, effects.Baseline, effects.Arm]
     assert str(decision.effects[0]).count("snapshot, timestamp") == 1
 
 

@@ -25,6 +25,7 @@ from updated.core.policy import Policy
 from updated.core.state import BootFacts, Offer, Phase, State, Target, Verdict, format_state, parse_state
 from updated.core.version import is_older
 
+REFUSED = UpdatedError("hook-refused", "the pre-reboot hook drain", "failed", "Wait.")
 NETWORK = UpdatedError("unreachable", "the server", "is away", "Wait.")
 TRIES = 2
 
@@ -59,6 +60,9 @@ class Node(RuleBasedStateMachine):
         self.saved = first_state(self.facts(), 0.5)
         self.state = self.saved
         self.queue: list[Effect] = []
+        # The version for which the last baseline was taken in this boot, and whether the hooks had their say.
+        self.baseline = ""
+        self.hooks_passed = self.forced = False
         self.installed_after_failure: set[str] = set()
         self.failed_here: set[str] = set()
         self.allowed: set[str] = set()
@@ -87,7 +91,8 @@ class Node(RuleBasedStateMachine):
     def boot(self) -> None:
         """The firmware starts a slot; the kernel of a sick release may not even come up, or health judges it."""
         self.queue.clear()
-        self.wants_reboot = False
+        self.wants_reboot = self.hooks_passed = self.forced = False
+        self.baseline = ""
         for _ in range(10):
             slot, self.view = model.next_boot(self.view)
             assert slot is not None, "no slot can boot"
@@ -162,13 +167,25 @@ class Node(RuleBasedStateMachine):
                 return self.event(events.SealDone)
             case effects.Arm(slot, tries):
                 assert self.verified[slot], "a slot would be armed without a seal"
+                assert self.baseline == self.content[slot], "a slot would be armed without a baseline"
                 self.view = model.arm_trial(self.view, slot, active=self.running, tries=tries)
                 return self.event(events.ArmDone, tries=tries)
             case effects.Reject(slot):
                 self.view = model.reject(self.view, slot)
             case effects.RollBack():
                 self.view = model.roll_back(self.view, active=self.running)
+            case effects.Baseline(version):
+                self.baseline = version
+                self.hooks_passed = False  # they come after it, since they may stop what the checks look at
+            case effects.AskHooks(reason, insist):
+                self.hooks_passed = True
+                return self.event(events.HooksPassed, reason=reason, insist=insist)
             case effects.Reboot():
+                assert self.hooks_passed or self.forced, "the hooks were not asked"
+                next_slot, _ = model.next_boot(self.view)
+                on_trial = next_slot is not None and not self.view.state(next_slot).confirmed
+                if next_slot != self.running and on_trial and not self.state.leaving:
+                    assert self.baseline == self.content[str(next_slot)], "a trial would be booted without a baseline"
                 self.wants_reboot = True
         return None
 
@@ -221,7 +238,19 @@ class Node(RuleBasedStateMachine):
             self.content[effect.target.slot] = None
             self.verified[effect.target.slot] = False
         self.queue.clear()
+        self.hooks_passed = self.forced = False
         self.submit(self.event(events.Failed, error=NETWORK))
+
+    @precondition(lambda self: any(isinstance(effect, effects.AskHooks) for effect in self.queue))
+    @rule()
+    def a_hook_refuses(self) -> None:
+        while not isinstance(self.queue[0], effects.AskHooks):
+            self.an_effect_is_done(twice=False, lost=False)
+        self.queue.clear()
+        self.forced = False
+        self.submit(self.event(events.Failed, error=REFUSED))
+        assert not self.wants_reboot
+        assert self.state.leaving or [reason.code for reason in self.state.reasons] == ["hook-refused"]
 
     @rule()
     def power_cut(self) -> None:
@@ -233,6 +262,7 @@ class Node(RuleBasedStateMachine):
     @rule()
     def the_daemon_restarts(self) -> None:
         self.queue.clear()
+        self.hooks_passed = self.forced = False
         self.state = self.saved
         self.submit(self.event(events.Started, facts=self.facts()))
 
@@ -261,6 +291,11 @@ class Node(RuleBasedStateMachine):
     ]))
     def a_person_asks(self, kind: type[Event]) -> None:
         self.submit(self.event(kind, by="root"))
+
+    @rule()
+    def a_person_reboots_by_force(self) -> None:
+        self.submit(self.event(events.RebootRequested, by="root", force=True))
+        self.forced = self.forced or any(isinstance(effect, effects.Reboot) for effect in self.queue)
 
     @rule(channel=st.sampled_from(["stable", "beta"]))
     def a_person_chooses_a_channel(self, channel: str) -> None:
@@ -327,7 +362,9 @@ def test_every_event_in_every_phase_gives_a_decision() -> None:
         events.ChannelRequested(5, 0.5, "root", "beta"), events.HoldRequested(5, 0.5, "root", None),
         events.UnholdRequested(5, 0.5, "root"), events.AllowRequested(5, 0.5, "root", "1.1"),
         events.CheckDone(5, 0.5, None, ()), events.CheckDone(5, 0.5, Offer("1.1", "m", 1), ()),
-        events.FetchDone(5, 0.5), events.SealDone(5, 0.5), events.ArmDone(5, 0.5, 3), events.Failed(5, 0.5, NETWORK),
+        events.FetchDone(5, 0.5), events.SealDone(5, 0.5), events.ArmDone(5, 0.5, 3),
+        events.HooksPassed(5, 0.5, "why", False), events.HooksPassed(5, 0.5, "why", True),
+        events.Failed(5, 0.5, NETWORK),
     ]
     for phase in Phase:
         for target in (None, Target("1.1", "m", "b"), Target("1.1", "m", "b", tries=3)):

@@ -131,7 +131,7 @@ def test_what_is_staged_and_not_armed_is_armed_before_any_reboot(automatic: bool
     staged = node(phase=Phase.CHECKING, target=Target(OFFER.version, OFFER.manifest, "b"))
     decision = decide(staged, events.CheckDone(NOW, 0.5, OFFER, ()), policy)
     assert decision.state.phase is Phase.STAGED
-    assert decision.effects == (effects.Arm("b", policy.tries),)
+    assert decision.effects == (effects.Baseline(OFFER.version), effects.Arm("b", policy.tries))
 
 
 def test_a_state_of_another_boot_loader_is_no_reason_to_fail() -> None:

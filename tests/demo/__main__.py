@@ -51,6 +51,7 @@ user = ""
 [metrics]
 listen = "127.0.0.1:{port}"
 """
+BROKEN_BEFORE = 'type = "mount"\npath = "/mnt/backup"\nretries = 0\n'
 
 
 class Demo:
@@ -233,6 +234,10 @@ class Demo:
         self.terminal.say("The daemon polls channel stable by itself.")
         self.wait(self.reboot_asked)
         self.terminal.say("The release is written, read back, and armed; the daemon asks for the reboot.")
+        baseline = json.loads((self.machine.state / "health/baseline.json").read_text())
+        passed = sum(check["result"] == "pass" for check in baseline["checks"])
+        self.check("what the checks say of 1.0.0 is kept before the reboot, to compare 1.1.0 with",
+                   (baseline["version"], baseline["target"]) == ("1.0.0", "1.1.0"), f"{passed} checks pass")
         rootfs = self.note_install("1.0.0 to 1.1.0")
         self.check("what the running slot has is not downloaded", rootfs["copied"] > rootfs["image"] // 2,
                    f"{rootfs['downloaded'] / 1e6:.1f} MB came from the network")
@@ -305,6 +310,8 @@ class Demo:
         self.release("1.3.0", ("alpha", "beta"))
         self.updatectl("check")
         self.check("stable does not ship it yet", self.status()["target"] is None and not self.reboot_asked())
+        self.machine.write_for_site("health.d/required.d/backup-disk.toml", BROKEN_BEFORE)
+        self.terminal.say("The disk for backups breaks, on 1.1.0: from now on a required check of the site fails.")
         # So slow that the cut falls into the download.
         with nginx.serve(self.repository, rate_limit="500k") as slow:
             fast = self.machine.config
@@ -329,6 +336,9 @@ class Demo:
         slot = self.reboot()
         self.wait(self.at_rest)
         self.updatectl("status")
+        self.updatectl("health")
+        self.check("what was broken before does not throw 1.3.0 out", "does not count, it failed before the update"
+                   in self.updatectl("health", show=False))
         self.updatectl("history")
         self.check("1.3.0 of channel beta ends confirmed",
                    (slot, self.running(), self.updatectl("channel", show=False).strip()) == ("a", "1.3.0", "beta"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,16 @@ from tests.fakes import firmware
 SLOT_FOLDER = "root"
 HEALTH_REJECTED = 3
 MOST_BOOTS = 8
+# Stands in for `systemctl start UNIT`: does what the unit does, and ends with it.
+START = """\
+#!/bin/sh
+echo "$1" >>{folder}/started-units
+case $1 in
+    updated-baseline@*.service) exec {baseline} ;;
+    updated-hooks@pre-reboot.service) if [ -x {hook} ]; then exec {hook}; fi ;;
+    *) echo "Unit $1 not found." >&2; exit 5 ;;
+esac
+"""
 
 
 class NothingBoots(Exception):
@@ -34,8 +45,9 @@ class NothingBoots(Exception):
 class Machine:
     """Everything lies below `folder`. `config` is the daemon's configuration, without [disk] and reboot command.
 
-    `health` is the command that judges the booted tree, with `{root}` for the tree; `environment` is added to that of
-    the programs. `log` takes what they print.
+    `health` is the command that judges the booted tree, with `{root}` for the tree; the baseline is taken with it as
+    well. `environment` is added to that of the programs. `site` are files below /etc/updated, which each slot gets.
+    `log` takes what the programs print.
     """
 
     folder: Path
@@ -45,6 +57,7 @@ class Machine:
     health: Sequence[str] = (sys.executable, "-m", "health", "--root", "{root}")
     python: str = sys.executable
     panics: Callable[[Path], bool] = lambda root: False
+    site: dict[str, str] = field(default_factory=dict)
     boots: list[str] = field(default_factory=list)
     daemon: subprocess.Popen[bytes] | None = None
     health_output: str = ""
@@ -74,6 +87,16 @@ class Machine:
     def reboot_asked(self) -> Path:
         """Exists once the daemon asked for a reboot."""
         return self.folder / "reboot-asked"
+
+    @property
+    def hook(self) -> Path:
+        """Where a test puts the program that is run before a reboot."""
+        return self.folder / "pre-reboot-hook"
+
+    def started_units(self) -> list[str]:
+        """The units that the daemon started since the machine was made."""
+        file = self.folder / "started-units"
+        return file.read_text().splitlines() if file.exists() else []
 
     def provision(self, image: Path, slot_size: str) -> None:
         """Lays out the disk, and installs `image` into slot a, as a factory does."""
@@ -120,9 +143,8 @@ class Machine:
         self._install_runtime(slot, partition.uuid)
         if self.panics(self.root):
             return None
-        command = [word.format(root=self.root) for word in self.health]
         done = subprocess.run(
-            command, env=self._environment(), capture_output=True, text=True, timeout=120, check=False
+            self._health_command(), env=self._environment(), capture_output=True, text=True, timeout=120, check=False
         )
         self.health_output = done.stdout + done.stderr
         with self.log.open("a") as log:
@@ -150,6 +172,11 @@ class Machine:
             self.daemon.wait(30)
             self.daemon = None
         self.power_off()
+
+    def _health_command(self, *verb: str) -> list[str]:
+        words = [word.format(root=self.root) for word in self.health]
+        place = words.index("health") + 1
+        return [*words[:place], *verb, *words[place:]]
 
     def _extract(self, partition: firmware.BootedPartition) -> None:
         """Copies the slot's partition out, and unpacks its file system: what a mount shows."""
@@ -186,13 +213,32 @@ class Machine:
         if not null.exists():
             null.touch()
         (root / "usr/share/updated/root.json").write_bytes(self.root_of_trust)
+        for name, text in self.site.items():
+            self.write_for_site(name, text)
         self.write_config(self.config)
+
+    def write_for_site(self, name: str, text: str) -> None:
+        """Puts a file below /etc/updated of the slot that runs, and of each that boots after it."""
+        self.site[name] = text
+        file = self.root / "etc/updated" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
 
     def write_config(self, config: str) -> None:
         """Replaces the configuration of the node that runs."""
         self.config = config
-        reboot = f'reboot_command = ["touch", "{self.reboot_asked}"]'
-        text = config.replace("[updates]\n", f"[updates]\n{reboot}\n") + '\n[disk]\nimage = "/disk.img"\n'
+        baseline = shlex.join(self._health_command("baseline", "--target"))
+        version = '"$(systemd-escape --unescape --instance "$1")"'
+        start = self.folder / "start"
+        start.write_text(
+            START.format(
+                folder=shlex.quote(str(self.folder)), hook=shlex.quote(str(self.hook)),
+                baseline=baseline.replace("--target", f"--target={version}", 1),
+            )
+        )
+        start.chmod(0o755)
+        commands = f'reboot_command = ["touch", "{self.reboot_asked}"]\nstart_command = ["{start}"]'
+        text = config.replace("[updates]\n", f"[updates]\n{commands}\n") + '\n[disk]\nimage = "/disk.img"\n'
         (self.root / "etc/updated/updated.toml").write_text(text)
 
     # --------------------------------------------------------------------------------------------------- the daemon

@@ -60,6 +60,12 @@ def phase(machine: Machine) -> str:
     return str(json.loads(path.read_text())["phase"])
 
 
+def armed(machine: Machine) -> bool:
+    """Whether a release is staged, and boots next."""
+    target = status(machine)["target"] if phase(machine) == "staged" else None
+    return isinstance(target, dict) and bool(target["armed"])
+
+
 def asked_to_reboot(machine: Machine) -> bool:
     return machine.reboot_asked.exists()
 
@@ -84,7 +90,7 @@ def test_a_staged_release_waits_for_a_person_when_reboots_are_manual(node: Machi
     manual(node)
     publisher.release("1.1.0")
     started(node)
-    node.wait_until(lambda: phase(node) == "staged")
+    node.wait_until(lambda: armed(node))
     shown = status(node)
     assert [reason["code"] for reason in shown["reasons"]] == ["manual-reboot"]  # type: ignore[attr-defined]
     assert (node.root / "run/reboot-required").exists()
@@ -98,7 +104,7 @@ def test_any_reboot_takes_a_staged_release(node: Machine, publisher: Publisher) 
     manual(node)
     publisher.release("1.1.0")
     started(node)
-    node.wait_until(lambda: phase(node) == "staged")
+    node.wait_until(lambda: armed(node))
     assert node.power_on() == "b"
 
 
@@ -106,10 +112,10 @@ def test_a_newer_release_takes_the_place_of_a_staged_one(node: Machine, publishe
     manual(node)
     publisher.release("1.1.0")
     started(node)
-    node.wait_until(lambda: phase(node) == "staged")
+    node.wait_until(lambda: armed(node))
     publisher.release("1.2.0")
     node.updatectl("check")
-    node.wait_until(lambda: phase(node) == "staged" and status(node)["target"]["version"] == "1.2.0")  # type: ignore[index]
+    node.wait_until(lambda: armed(node) and status(node)["target"]["version"] == "1.2.0")  # type: ignore[index]
     assert node.power_on() == "b"
     assert "1.2.0" in (node.root / "etc/os-release").read_text()
 
@@ -118,7 +124,7 @@ def test_a_staged_release_that_is_recalled_is_not_booted(node: Machine, publishe
     manual(node)
     publisher.release("1.1.0")
     started(node)
-    node.wait_until(lambda: phase(node) == "staged")
+    node.wait_until(lambda: armed(node))
     publisher.call(
         "recall", str(publisher.repository), "--keys", str(publisher.keys), "--channel", "stable", "--version", "1.1.0",
         "--reason", "it eats data",
@@ -207,7 +213,7 @@ def test_the_configuration_is_read_again_without_a_restart(node: Machine, publis
     manual(node)
     publisher.release("1.1.0")
     started(node)
-    node.wait_until(lambda: phase(node) == "staged")
+    node.wait_until(lambda: armed(node))
     node.write_config(node.config.replace('reboot = "manual"\n', ""))
     assert node.daemon is not None
     node.daemon.send_signal(signal.SIGHUP)

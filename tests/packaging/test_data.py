@@ -27,7 +27,7 @@ KEYS = {
         "backend", "grubenv", "esp", "fw_env_config", "autoboot", "tryboot_partitions", "tries", "count_confirmed",
     },
     "identity": {"compatible"},
-    "updates": {"allow_downgrade", "enabled", "interval_seconds", "reboot", "reboot_command"},
+    "updates": {"enabled", "interval_seconds", "reboot", "reboot_command", "start_command", "allow_downgrade"},
     "fetch": {"user", "connections", "bandwidth_limit"},
     "health": {
         "probation_seconds", "probation_interval_seconds", "deadline_seconds", "reboots_per_release", "reboots_per_day",
@@ -53,6 +53,7 @@ DEFAULTS = {
     ("updates", "interval_seconds"): 3600,
     ("updates", "reboot"): "auto",
     ("updates", "reboot_command"): ["systemctl", "reboot"],
+    ("updates", "start_command"): ["systemctl", "start"],
     ("fetch", "user"): "updated-fetch",
     ("fetch", "connections"): 4,
     ("fetch", "bandwidth_limit"): 0,

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,18 +23,22 @@ FILES = {
 }
 
 
-def base_tar(file: Path, *, reverse: bool = False) -> Path:
-    folders = {str(parent) for name in FILES for parent in Path(name).parents if parent.name}
+VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
+
+
+def base_tar(file: Path, *, reverse: bool = False, more: Mapping[str, bytes] | None = None) -> Path:
+    files = {**FILES, **(more or {})}
+    folders = {str(parent) for name in files for parent in Path(name).parents if parent.name}
     with tarfile.open(file, "w") as tar:
         for name in sorted(folders | {"etc", "run", "tmp", "usr/lib", "var/cache"}, reverse=reverse):
             entry = tarfile.TarInfo(name)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(entry)
-        for name in sorted(FILES, reverse=reverse):
+        for name in sorted(files, reverse=reverse):
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mtime = len(FILES[name]), 1_500_000_000 if reverse else 1_000_000_000
+            entry.size, entry.mtime = len(files[name]), 1_500_000_000 if reverse else 1_000_000_000
             with_bytes = file.with_suffix(".part")
-            with_bytes.write_bytes(FILES[name])
+            with_bytes.write_bytes(files[name])
             with open(with_bytes, "rb") as part:
                 tar.addfile(entry, part)
     return file
@@ -77,6 +82,27 @@ def test_nothing_of_the_building_machine_is_in_the_image(tmp_path: Path) -> None
     assert not (tree / "var/log/dpkg.log").exists()
     assert not (tree / "var/lib/apt/lists/index").exists()
     assert {file.stat().st_mtime for file in tree.rglob("*") if file.is_file()} == {1_700_000_000}
+
+
+def test_the_health_check_is_compiled_and_needs_no_time_stamps(tmp_path: Path) -> None:
+    here = subprocess.run(["python3", "-c", VERSION], capture_output=True, text=True, check=True).stdout.strip()
+    base = base_tar(tmp_path / "base.tar", more={f"usr/lib/python{here}/os.py": b""})
+    image = build(base, tmp_path / "image")
+    tree = extracted(image, tmp_path / "tree")
+    sources = [*(tree / "usr/lib/updated/health").rglob("*.py"), *(tree / "usr/lib/updated/bootctl").rglob("*.py")]
+    assert len(sources) > 50
+    for source in sources:
+        (compiled,) = (source.parent / "__pycache__").glob(f"{source.stem}.cpython-{here.replace('.', '')}.pyc")
+        flags = int.from_bytes(compiled.read_bytes()[4:8], "little")  # PEP 552
+        assert flags == 0b01, "it is not bound to a hash, or the hash is checked at each start"
+        assert str(tmp_path).encode() not in compiled.read_bytes()
+    assert digest(build(base, tmp_path / "again")) == digest(image)
+
+
+def test_an_image_of_another_python_is_not_compiled_for_the_one_here(tmp_path: Path) -> None:
+    base = base_tar(tmp_path / "base.tar", more={"usr/lib/python2.7/os.py": b""})
+    tree = extracted(build(base, tmp_path / "image"), tmp_path / "tree")
+    assert not list(tree.rglob("*.pyc"))
 
 
 def test_a_later_overlay_wins(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from updated.cli import exits
@@ -35,7 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     verb("install", "Install the newest release now, whatever wave or hold there is", changes=True)
     bring = verb("import", "Install the newest release of a bundle or a directory now", changes=True)
     bring.add_argument("path", help="the bundle, or the directory with a repository")
-    verb("reboot", "Reboot into the staged release now")
+    reboot = verb("reboot", "Reboot into the staged release now")
+    reboot.add_argument("--force", action="store_true", help="do not run the pre-reboot hooks")
     verb("rollback", "Go back to the other, confirmed slot, and reboot; the release that runs is denied")
     channel = verb("channel", "Show or choose the release channel")
     channel.add_argument("name", nargs="?", help="the channel to follow from now on")
@@ -46,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     allow.add_argument("version", help="the release")
     history = verb("history", "Show what happened")
     history.add_argument("-n", "--lines", type=int, default=20, help="how many entries (default: 20)")
+    health = verb("health", "Show the last verdict on this machine, with each check, and the verdicts before")
+    health.add_argument("-n", "--lines", type=int, default=5, help="how many verdicts (default: 5)")
     verb("watch", "Follow the node until interrupted")
     provision = verb("provision", "Lay out a disk or a disk image: EFI system partition, slots a and b, state")
     provision.add_argument("disk", help="the block device, or the image file, which is made")
@@ -79,6 +83,8 @@ def _run(options: argparse.Namespace) -> int:
             return _status(options)
         case "history":
             return _history(options)
+        case "health":
+            return _health(options)
         case "provision":
             from updated.cli import layout
 
@@ -113,17 +119,38 @@ def _status(options: argparse.Namespace) -> int:
     return exits.DONE
 
 
+def _health(options: argparse.Namespace) -> int:
+    from updated.cli.judged import health_text
+    from updated.healthfiles import WHOLE_OUTPUT, read_health, read_verdicts
+
+    health = read_health(options.root, most_output=WHOLE_OUTPUT)
+    verdicts = _newest(_readable(lambda: read_verdicts(options.root), "the verdicts"), options.lines)
+    if options.json:
+        print(json.dumps({"verdict": health, "history": verdicts}, indent=2, ensure_ascii=False))
+    else:
+        print(health_text(health, verdicts))
+    return exits.DONE
+
+
+def _readable(read: Callable[[], list[dict[str, Any]]], what: str) -> list[dict[str, Any]]:
+    try:
+        return read()
+    except OSError as error:
+        raise UpdatedError(
+            "not-authorized", f"{what} {error.filename}", error.strerror or str(error), "Read it as root."
+        ) from None
+
+
+def _newest(entries: list[dict[str, Any]], lines: int) -> list[dict[str, Any]]:
+    return entries[len(entries) - max(0, min(lines, len(entries))) :]
+
+
 def _history(options: argparse.Namespace) -> int:
     from bootctl.settings import below
     from updated.history import read_history
 
-    try:
-        entries = read_history(below(options.root, "/var/lib/updated/history.jsonl"))
-    except OSError as error:
-        raise UpdatedError(
-            "not-authorized", f"the history {error.filename}", error.strerror or str(error), "Read it as root."
-        ) from None
-    entries = entries[len(entries) - max(0, min(options.lines, len(entries))) :]
+    path = below(options.root, "/var/lib/updated/history.jsonl")
+    entries = _newest(_readable(lambda: read_history(path), "the history"), options.lines)
     if options.json:
         print(json.dumps(entries, indent=2, ensure_ascii=False))
         return exits.DONE

@@ -49,6 +49,8 @@ def change(options: argparse.Namespace) -> int:
             member, signature, arguments = "Allow", "s", [options.version]
         case "import":
             member, signature, arguments = "Import", "h", [0]
+        case "reboot" if options.force:
+            member = "RebootNow"
         case verb:
             member = verb.capitalize()
     waits = options.verb in ("check", "install", "import") and not options.no_wait
@@ -75,8 +77,10 @@ def _done(options: argparse.Namespace) -> str:
             return "Updates go on."
         case "allow":
             return f"Release {options.version} may be tried again."
-        case "reboot" | "rollback":
+        case "reboot" if options.force:
             return "The machine reboots."
+        case "reboot" | "rollback":
+            return "The machine reboots, unless a pre-reboot hook refuses it; 'updatectl watch' follows it."
         case _:
             return "Asked for; 'updatectl watch' follows it."
 

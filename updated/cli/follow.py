@@ -67,6 +67,12 @@ def _follow(root: str, ended: Callable[[dict[str, Any]], bool], *, as_json: bool
         line.close()
 
 
+def _about_to_be_armed(document: dict[str, Any]) -> bool:
+    """Whether the baseline is being taken: nobody can reboot into the release yet."""
+    target = document["target"]
+    return document["phase"] == "staged" and bool(target) and not target["armed"] and not document["error"]
+
+
 def watch(root: str, *, as_json: bool) -> int:
     """Shows each change until interrupted, or until the daemon ends."""
     _follow(root, lambda document: False, as_json=as_json)
@@ -79,7 +85,7 @@ def wait(root: str, before: dict[str, Any], *, as_json: bool) -> int:
     seen = {"busy": False}
 
     def ended(document: dict[str, Any]) -> bool:
-        if document["phase"] in BUSY:
+        if document["phase"] in BUSY or _about_to_be_armed(document):
             seen["busy"] = True
             return False
         changed = document["last_check"] != before["last_check"] or document["failures"] != before["failures"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from updated.core.probation import probation_text
+
 _GLYPHS = {"running": "●", "next": "↻", "bad": "×", "other": "○"}
 _COLOURS = {"good": "32", "trial": "33", "bad": "31", "empty": "2", "bold": "1"}
 
@@ -27,6 +29,8 @@ def status_text(document: Mapping[str, Any], *, colours: bool) -> str:
     if document["target"]:
         armed = "boots next" if document["target"]["armed"] else "not in the boot reference yet"
         rows.append(("Release", f"{document['target']['version']} into slot {document['target']['slot']}, {armed}"))
+    if on_probation := document["phase"] == "trial" and probation_text(document["health"]):
+        rows.append(("Health", f"{on_probation}; 'updatectl health' shows the checks"))
     if document["progress"]:
         rows.append(("Progress", progress_text(document["progress"])))
     if document["plan"]:

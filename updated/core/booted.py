@@ -33,7 +33,7 @@ def started(state: State, event: Started, policy: Policy) -> Decision:
     if after.phase is Phase.STAGED and after.target is not None and not after.target.armed:
         return Decision(after.with_changes(phase=Phase.SEALING), (*decision.effects, Seal(after.target)))
     if after.leaving and after.phase is Phase.REBOOTING and not decision.effects:
-        return leave_slot(after, event)
+        return leave_slot(after)
     return decision
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from updated.core.decision import Decision, denied_with, refusal, resting_phase
-from updated.core.effects import Effect, Record, Stop
+from updated.core.effects import AskHooks, Baseline, Effect, Record, Stop
 from updated.core.events import (
     AllowRequested,
     ChannelRequested,
@@ -20,7 +20,7 @@ from updated.core.events import (
 )
 from updated.core.policy import Policy, no_repository
 from updated.core.state import Denial, Fallback, Hold, Phase, State
-from updated.core.update import begin_check, begin_reboot, can_leave_slot, leave_slot
+from updated.core.update import begin_check, begin_reboot, can_leave_slot, leave_slot, reboot_now
 from updated.core.version import same_version
 
 
@@ -73,10 +73,14 @@ def busy(state: State, event: Any, policy: Policy) -> Decision:
 
 
 def reboot_staged(state: State, event: RebootRequested, policy: Policy) -> Decision:
-    """Reboots now."""
+    """Reboots now, if no hook refuses it."""
     if state.target is None or not state.target.armed or state.target.withdrawn:
         return refusal(state, "the reboot", "the boot reference does not name the new slot yet", "Try it again soon.")
-    return begin_reboot(state, f"asked for by {event.by}", event.now)
+    reason = f"asked for by {event.by}"
+    if not event.force:
+        return begin_reboot(state, AskHooks(reason, insist=True), state.target.version)
+    decision = reboot_now(state, reason, event.now)
+    return Decision(decision.state, (Baseline(state.target.version), *decision.effects))
 
 
 def nothing_staged(state: State, event: RebootRequested, policy: Policy) -> Decision:
@@ -103,7 +107,7 @@ def roll_back(state: State, event: RollbackRequested, policy: Policy) -> Decisio
         denied=denied_with(state, Denial(version, manifest, reason, event.now)),
         fallback=Fallback(version, reason, event.now, by=event.by),
     )
-    decision = leave_slot(left, event)
+    decision = leave_slot(left)
     first: tuple[Effect, ...] = (Stop(),) if busy else ()
     return Decision(decision.state, (*first, Record("rolled-back", version, reason), *decision.effects))
 

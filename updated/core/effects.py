@@ -41,6 +41,13 @@ class Seal(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class Baseline(Effect):
+    """Keep what the health checks say of the running slot, for the judgement of `version`; never fails."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Arm(Effect):
     """Let the passive slot boot on trial."""
 
@@ -58,6 +65,14 @@ class Reject(Effect):
 @dataclass(frozen=True, slots=True)
 class RollBack(Effect):
     """Let the boot reference name the other, confirmed slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskHooks(Effect):
+    """Run the programs that have a say in the reboot for `reason`; `insist`: a person wants it, whatever pauses."""
+
+    reason: str
+    insist: bool
 
 
 @dataclass(frozen=True, slots=True)

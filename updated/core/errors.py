@@ -66,6 +66,7 @@ CODES: Mapping[str, Code] = {
     "boot-reference": Code(Blame.DEVICE, True, "the boot reference could not be read or written"),
     "reboot-failed": Code(Blame.DEVICE, True, "the command that reboots did not work"),
     # operator
+    "hook-refused": Code(Blame.OPERATOR, True, "a pre-reboot hook failed or could not be run"),
     "bad-config": Code(Blame.OPERATOR, False, "the configuration is not valid"),
     "no-root-of-trust": Code(Blame.OPERATOR, False, "the pinned root metadata is missing or damaged"),
     "not-possible-now": Code(Blame.OPERATOR, False, "the request does not fit the state of the node"),

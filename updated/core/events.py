@@ -61,9 +61,10 @@ class ImportRequested(Event):
 
 @dataclass(frozen=True, slots=True)
 class RebootRequested(Event):
-    """A person wants the reboot into what is staged now."""
+    """A person wants the reboot into what is staged now; with `force` the hooks are not asked."""
 
     by: str
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,14 @@ class ArmDone(Event):
     """The boot reference names the passive slot, with so many tries."""
 
     tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class HooksPassed(Event):
+    """No hook refused the reboot; `reason` and `insist` are those of the effect."""
+
+    reason: str
+    insist: bool
 
 
 @dataclass(frozen=True, slots=True)

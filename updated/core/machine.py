@@ -21,6 +21,7 @@ from updated.core.events import (
     Failed,
     FetchDone,
     HoldRequested,
+    HooksPassed,
     ImportRequested,
     InstallRequested,
     Observed,
@@ -90,6 +91,7 @@ TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     (Phase.STAGED, Tick): update.tick_staged,
     (Phase.STAGED, RebootRequested): commands.reboot_staged,
     (Phase.REBOOTING, Tick): update.tick_rebooting,
+    (Phase.REBOOTING, HooksPassed): update.hooks_passed,
     **{
         (Phase.REBOOTING, kind): commands.late
         for kind in (CheckRequested, InstallRequested, ImportRequested, RebootRequested, RollbackRequested)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from updated.core.document import format_time
+from updated.core.errors import UpdatedError
 from updated.core.selection import Reason, is_denied
 from updated.core.state import Offer, State
 from updated.core.version import is_older
@@ -83,6 +84,11 @@ def no_repository() -> Reason:
     """Why a node does not look for releases whose configuration names no place for that."""
     text = "neither [repository] url nor path is set; releases come by 'updatectl import' alone"
     return Reason("no-repository", text)
+
+
+def hook_refused(error: UpdatedError, until: int) -> Reason:
+    """Why a node does not reboot into what is staged until a hook is asked again."""
+    return Reason("hook-refused", f"{error.what}: {error.cause}", until)
 
 
 def is_time_to_look(state: State, policy: Policy, now: int) -> bool:

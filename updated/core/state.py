@@ -122,9 +122,9 @@ class State:
     `seed` in [0, 1) is the node's place in a rollout. `versions` says which release each slot holds. `judged` is the
     boot id of the last verdict that was taken into account. `channel` is a person's choice, empty without one.
     `manifests` says which manifest each slot was installed from. `leaving` is the slot that a person wants to leave.
-    `failing` is the manifest whose installation failed last; `since`: when the phase began, while it is rebooting.
-    `highest` is the newest version that was seen confirmed. `importing`: the release comes from what a person handed
-    over. `expiries`: by role, of the last check that succeeded.
+    `failing` is the manifest whose installation failed last; `since`: when the command to reboot was given, while it is
+    rebooting; 0 before that. `highest` is the newest version that was seen confirmed. `importing`: the release comes
+    from what a person handed over. `expiries`: by role, of the last check that succeeded.
     """
 
     facts: BootFacts
@@ -161,6 +161,11 @@ class State:
     def confirmed(self) -> bool:
         """Whether the running slot is confirmed."""
         return self.facts.view.state(self.facts.slot).confirmed
+
+    @property
+    def preparing(self) -> bool:
+        """Whether the baseline is being taken or the hooks are being asked, before the command to reboot."""
+        return self.phase is Phase.REBOOTING and self.since == 0
 
     def with_changes(self, **changes: Any) -> State:
         """A copy with `changes`."""

@@ -14,6 +14,7 @@ from updated.core.document import format_time
 from updated.core.errors import UpdatedError
 from updated.core.expiry import accepted, grace_text, notices
 from updated.core.policy import Policy
+from updated.core.probation import probation_text
 from updated.core.state import Phase, State
 
 SCHEMA = 1
@@ -48,8 +49,10 @@ class Report:
     pid_start: int | None = None
 
 
-def summary(state: State, policy: Policy, progress: Progress | None = None) -> str:
-    """One line that says where the node stands."""
+def summary(
+    state: State, policy: Policy, progress: Progress | None = None, health: Mapping[str, Any] | None = None
+) -> str:
+    """One line that says where the node stands. `health` is the last verdict."""
     running = f"{state.facts.version} in slot {state.facts.slot}"
     target = state.target.version if state.target is not None else ""
     match state.phase:
@@ -75,7 +78,9 @@ def summary(state: State, policy: Policy, progress: Progress | None = None) -> s
                 f"; {state.reasons[0].text}" if state.reasons else ""
             )
         case Phase.REBOOTING:
-            return f"runs {running}; reboots"
+            return f"runs {running}; {'makes ready for the reboot' if state.preparing else 'reboots'}"
+        case Phase.TRIAL if probation := probation_text(health):
+            return f"runs {running}, {probation}"
         case Phase.TRIAL:
             return f"runs {running} on trial; health has not confirmed it yet"
         case Phase.FALLEN_BACK if state.fallback is not None and state.fallback.by:
@@ -103,7 +108,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         "pid": report.pid,
         "pid_start": report.pid_start,
         "phase": state.phase.value,
-        "summary": summary(state, policy, progress),
+        "summary": summary(state, policy, progress, report.health),
         "running": {
             "slot": state.facts.slot, "version": state.facts.version, "confirmed": state.confirmed,
         },

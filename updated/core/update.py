@@ -1,7 +1,10 @@
 """The order of an update, from the check to the reboot; the safety case stands in `_begin_or_wait` to `arm_done`.
 
-Invalidate the passive slot, write it (the installer syncs), seal (read it back and verify), record "staged", arm (the
-boot reference is read back). Each step is durable before the next one is asked for.
+Invalidate the passive slot, write it (the installer syncs), seal (read it back and verify), record "staged", take the
+baseline of health, arm (the boot reference is read back). Each step is durable before the next one is asked for.
+
+Before the reboot the baseline is taken again, since days may lie between; then the hooks are asked, which may stop what
+the checks look at.
 """
 
 from __future__ import annotations
@@ -10,12 +13,26 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from updated.core.decision import Decision, resting_phase
-from updated.core.effects import Arm, Check, Effect, Fetch, Invalidate, Reboot, Record, Reject, RollBack, Seal
+from updated.core.effects import (
+    Arm,
+    AskHooks,
+    Baseline,
+    Check,
+    Effect,
+    Fetch,
+    Invalidate,
+    Reboot,
+    Record,
+    Reject,
+    RollBack,
+    Seal,
+)
 from updated.core.errors import UpdatedError
-from updated.core.events import ArmDone, CheckDone, Event, Failed, FetchDone, SealDone, Tick
+from updated.core.events import ArmDone, CheckDone, Event, Failed, FetchDone, HooksPassed, SealDone, Tick
 from updated.core.expiry import grace_text
 from updated.core.policy import (
     Policy,
+    hook_refused,
     install_obstacles,
     is_due,
     is_time_to_look,
@@ -117,7 +134,7 @@ def fetch_done(state: State, event: FetchDone, policy: Policy) -> Decision:
 
 
 def seal_done(state: State, event: SealDone, policy: Policy) -> Decision:
-    """Records "staged", then arms the trial."""
+    """Records "staged", then takes the baseline and arms the trial."""
     if state.target is None:
         return Decision(state.with_changes(phase=resting_phase(state)))
     target = state.target
@@ -126,10 +143,15 @@ def seal_done(state: State, event: SealDone, policy: Policy) -> Decision:
         versions={**state.versions, target.slot: target.version},
         manifests={**state.manifests, target.slot: target.manifest},
     )
-    arm = Arm(target.slot, policy.tries)
+    arm = _arm(target, policy)
     if not event.accepted:
-        return Decision(staged, (arm,))
-    return Decision(staged, (Record("expired", target.version, grace_text(event.accepted)), arm))
+        return Decision(staged, arm)
+    return Decision(staged, (Record("expired", target.version, grace_text(event.accepted)), *arm))
+
+
+def _arm(target: Target, policy: Policy) -> tuple[Effect, ...]:
+    # Any reboot takes what is armed, so that the baseline comes before.
+    return (Baseline(target.version), Arm(target.slot, policy.tries))
 
 
 def arm_done(state: State, event: ArmDone, policy: Policy) -> Decision:
@@ -149,8 +171,9 @@ def tick_staged(state: State, event: Tick, policy: Policy) -> Decision:
     if state.target.withdrawn:
         return Decision(state, (Invalidate(state.target.slot),))
     if not state.target.armed:
-        due = state.error is None or is_due(policy, state.next_check, event.now)
-        return Decision(state, (Arm(state.target.slot, policy.tries),) if due else ())
+        if state.error is None or not is_due(policy, state.next_check, event.now):
+            return Decision(state)  # without an error it is being done: a baseline takes its time
+        return Decision(state.with_changes(error=None), _arm(state.target, policy))
     if state.error is not None and not is_due(policy, state.next_check, event.now):
         return Decision(state)
     if not reboot_obstacles(state, policy, event.now):
@@ -162,18 +185,40 @@ def tick_staged(state: State, event: Tick, policy: Policy) -> Decision:
 
 def _staged_again(state: State, event: Event, policy: Policy) -> Decision:
     state = state.with_changes(phase=Phase.STAGED)
-    if state.target is not None and not state.target.armed:
-        return Decision(state, (Arm(state.target.slot, policy.tries),))
-    obstacles = () if state.insist and policy.reboot_automatically else reboot_obstacles(state, policy, event.now)
+    if state.target is None:
+        return Decision(state.with_changes(phase=resting_phase(state)))
+    if not state.target.armed:
+        return Decision(state, _arm(state.target, policy))
+    insist = state.insist and policy.reboot_automatically
+    obstacles = () if insist else reboot_obstacles(state, policy, event.now)
     if obstacles:
         return Decision(state.with_changes(reasons=obstacles, insist=False))
-    return begin_reboot(state, f"to boot {state.target.version} on trial" if state.target else "", event.now)
+    version = state.target.version
+    return begin_reboot(state, AskHooks(f"to boot {version} on trial", insist), version)
 
 
 # ---------------------------------------------------------------------------------------- reboot, failures
 
 
-def begin_reboot(state: State, reason: str, now: int) -> Decision:
+def begin_reboot(state: State, how: AskHooks, version: str) -> Decision:
+    """Makes everything ready for the reboot into `version`, which is staged."""
+    preparing = state.with_changes(phase=Phase.REBOOTING, reasons=(), error=None, since=0)
+    return Decision(preparing, (Baseline(version), how))
+
+
+def hooks_passed(state: State, event: HooksPassed, policy: Policy) -> Decision:
+    """Reboots, unless something came in between that stands in the way."""
+    if state.leaving:
+        return Decision(state.with_changes(since=event.now), (Reboot(event.reason),))
+    if state.target is None:
+        return Decision(state.with_changes(phase=resting_phase(state)))
+    obstacles = () if event.insist else reboot_obstacles(state, policy, event.now)
+    if obstacles:
+        return Decision(state.with_changes(phase=Phase.STAGED, reasons=obstacles, insist=False))
+    return reboot_now(state, event.reason, event.now)
+
+
+def reboot_now(state: State, reason: str, now: int) -> Decision:
     """Reboots into what is staged."""
     rebooting = state.with_changes(phase=Phase.REBOOTING, reasons=(), error=None, since=now)
     return Decision(rebooting, (Record("reboot", state.target.version if state.target else "", reason), Reboot(reason)))
@@ -181,15 +226,16 @@ def begin_reboot(state: State, reason: str, now: int) -> Decision:
 
 def tick_rebooting(state: State, event: Tick, policy: Policy) -> Decision:
     """A machine that is still up long after the command to reboot gets it again, and people are told."""
-    if abs(event.now - state.since) < REBOOT_SECONDS:
+    if state.preparing or abs(event.now - state.since) < REBOOT_SECONDS:
         return Decision(state)
     error = UpdatedError(
         "reboot-failed", "the machine", f"is still up {REBOOT_SECONDS // 60} minutes after the command to reboot",
         "See what keeps it: systemd-inhibit --list, systemctl list-jobs.",
     )
     if state.leaving:
-        decision = leave_slot(state, event)
-        return Decision(decision.state.with_changes(error=error), decision.effects)
+        decision = leave_slot(state)
+        refused = state.error is not None and state.error.code == "hook-refused"
+        return decision if refused else Decision(decision.state.with_changes(error=error), decision.effects)
     return failed(state, Failed(event.now, event.chance, error), policy)
 
 
@@ -199,12 +245,12 @@ def can_leave_slot(state: State) -> bool:
     return other.confirmed and other.priority > 0
 
 
-def leave_slot(state: State, event: Event) -> Decision:
+def leave_slot(state: State) -> Decision:
     """Brings the machine out of the slot that a person wants to leave; may be asked for again until it is done."""
     slot = state.facts.slot
     away: Effect = RollBack() if state.confirmed else Reject(slot)
-    rebooting = state.with_changes(phase=Phase.REBOOTING, since=event.now)
-    return Decision(rebooting, (away, Reboot(f"to leave {state.facts.version} in slot {slot}")))
+    rebooting = state.with_changes(phase=Phase.REBOOTING, since=0)
+    return Decision(rebooting, (away, AskHooks(f"to leave {state.facts.version} in slot {slot}", insist=True)))
 
 
 def _to_import_again(error: UpdatedError) -> UpdatedError:
@@ -230,7 +276,8 @@ def failed(state: State, event: Failed, policy: Policy) -> Decision:
     if state.phase is Phase.CHECKING and state.target is not None:
         return Decision(state.with_changes(phase=Phase.STAGED), (record,))
     if state.phase in (Phase.STAGED, Phase.REBOOTING) and state.target is not None:
-        return Decision(state.with_changes(phase=Phase.STAGED), (record,))
+        refused = (hook_refused(error, again),) if error.code == "hook-refused" else ()
+        return Decision(state.with_changes(phase=Phase.STAGED, reasons=refused or state.reasons), (record,))
     if state.phase is Phase.REBOOTING and state.leaving:
         return Decision(state.with_changes(since=event.now), (record,))
     return Decision(state.with_changes(phase=Phase.FAILED, target=None, offer=None), (record,))
