@@ -90,9 +90,11 @@ def look(machine: Machine, more: tuple[CheckResult, ...] = (), *, most_seconds: 
 
 
 def record_of(machine: Machine, seen: Look, started: str) -> Record:
+    until = now(machine.settings.probation_seconds) if seen.judgement.verdict == "probation" else None
     return Record(
-        machine.slot, machine.version, machine.boot_id, seen.judgement, started, now(), seen.results, seen.baseline
-    )
+        machine.slot, machine.version, machine.boot_id, seen.judgement, started, now(), seen.results, seen.baseline,
+        until,
+    )  # fmt: skip
 
 
 def configured_checks(machine: Machine) -> tuple[Check, ...]:

@@ -53,6 +53,6 @@ def open_machine(root: str) -> Machine:
     )  # fmt: skip
 
 
-def now() -> str:
-    """The time as all files of health have it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def now(later: float = 0) -> str:
+    """The time, or that `later` seconds later, as all files of health have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + later))

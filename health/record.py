@@ -19,7 +19,7 @@ _MARKS = {"pass": "✓", "skip": "–", "fail": "✗", "timeout": "✗"}
 class Record:
     """One judged boot. `started` and `finished` are RFC 3339 in UTC; `version` and `boot_id` may be unknown.
 
-    `checks` are weighed, against `baseline`.
+    `checks` are weighed, against `baseline`. `probation_until`: when a probation that began ends, as `started`.
     """
 
     slot: str
@@ -30,6 +30,7 @@ class Record:
     finished: str
     checks: tuple[CheckResult, ...]
     baseline: Baseline | NoBaseline = NOTHING_COMPARED
+    probation_until: str | None = None
 
     @property
     def document(self) -> dict[str, Any]:
@@ -43,6 +44,7 @@ class Record:
             "reason": self.judgement.reason,
             "started": self.started,
             "finished": self.finished,
+            "probation_until": self.probation_until,
             "baseline": _baseline(self.baseline),
             "checks": [_check(result) for result in self.checks],
         }

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import get_args
 
 import pytest
@@ -216,6 +217,8 @@ def test_a_slot_that_passes_is_on_probation_and_not_confirmed(on_trial: Machine)
     assert (made.returncode, made.stderr) == (0, "")
     assert "slot b (1.2.0) is good so far, and on probation" in made.stdout
     assert on_trial.document["verdict"] == "probation"
+    finished, until = (datetime.fromisoformat(on_trial.document[key]) for key in ("finished", "probation_until"))
+    assert timedelta(seconds=299) <= until - finished <= timedelta(seconds=301)
     assert on_trial.attributes == (GOOD, TRIAL)
     assert (on_trial.root / aftermath.MARK.lstrip("/")).exists()
     assert not on_trial.motd.exists()

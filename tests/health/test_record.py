@@ -33,6 +33,7 @@ def test_the_document_has_the_keys_that_others_rely_on() -> None:
         "reason": "required check web failed: no route",
         "started": "2026-01-01T00:00:00Z",
         "finished": "2026-01-01T00:00:09Z",
+        "probation_until": None,
         "baseline": {"version": "1.1.0", "time": "2025-12-31T23:58:00Z", "reason": None},
         "checks": [
             {
