@@ -31,6 +31,7 @@ from tests.documents import (
     rows,
     section,
 )
+from updated import __main__ as updated_program
 from updated import bus, daemon
 from updated.cli import __main__ as updatectl
 from updated.cli import exits
@@ -201,7 +202,9 @@ def test_the_exit_statuses_of_updatectl_are_its_own() -> None:
 
 
 def test_the_exit_statuses_of_the_other_programs_are_theirs() -> None:
-    assert set(statuses("updated")) == {daemon.DONE, daemon.FAILED, daemon.USAGE, daemon.WAITING}
+    assert set(statuses("updated")) == {
+        daemon.DONE, daemon.FAILED, daemon.USAGE, daemon.WAITING, updated_program.INTERRUPTED,
+    }
     assert set(statuses("updated-health")) == {
         *health_exits.EXIT_OF.values(), health_exits.EXIT_USAGE, health_exits.EXIT_BOOT_REFERENCE,
         health_exits.EXIT_STAYS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -57,6 +58,33 @@ def test_the_first_image_is_in_slot_a_which_is_confirmed(tmp_path: Path, image: 
         assert file.read(8000) == image.read_bytes()
 
 
+@pytest.mark.parametrize("place", [0, 5000, -1], ids=["the first byte", "an early one", "the last one"])
+def test_what_holds_anything_is_kept_without_force(
+    tmp_path: Path, place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as an encrypted disk, which no partitioning tool knows."""
+    disk = tmp_path / "disk.img"
+    with disk.open("wb") as file:
+        file.truncate(400 * 1024 * 1024)
+        file.seek(place, os.SEEK_END if place < 0 else os.SEEK_SET)
+        file.write(b"L")
+    before = digest(disk)
+    assert call(disk) == REFUSED
+    assert "holds something already" in capsys.readouterr().err
+    assert digest(disk) == before
+    assert call(disk, "--force") == DONE
+
+
+@pytest.mark.parametrize("disk", ["/dev/null", "small"])
+def test_a_disk_that_is_too_small_is_refused_and_says_what_is_needed(
+    tmp_path: Path, disk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small").write_bytes(b"precious")
+    assert call(tmp_path / disk, "--force") == USAGE
+    assert "bytes, and " in capsys.readouterr().err
+    assert (tmp_path / "small").read_bytes() == b"precious"
+
+
 def test_a_disk_that_has_a_table_is_kept_without_force(
     tmp_path: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,7 +92,7 @@ def test_a_disk_that_has_a_table_is_kept_without_force(
     call(disk, "--image", image)
     before = digest(disk)
     assert call(disk) == REFUSED
-    assert "has a partition table already" in capsys.readouterr().err
+    assert "holds something already" in capsys.readouterr().err
     assert digest(disk) == before
     assert call(disk, "--force") == DONE
 

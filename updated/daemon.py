@@ -57,7 +57,10 @@ def only_one(root: str) -> Iterator[None]:
 
 
 def main(root: str, *, once: bool, bundle: str | None = None) -> int:
-    """Runs the daemon, or one cycle, which imports `bundle` if there is one. The exit status is one of those above."""
+    """Runs the daemon, or one cycle, which imports `bundle` if there is one. The exit status is one of those above.
+
+    Raises KeyboardInterrupt when a person, or SIGTERM with `once`, ends it.
+    """
     try:
         settings = read_settings(root)
         set_up_log(settings.log_level)
@@ -71,6 +74,8 @@ def main(root: str, *, once: bool, bundle: str | None = None) -> int:
         fault = error
     except OSError as error:
         fault = storage_error(error.filename or "the state directory", error)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     except Exception as error:
         log.exception("the daemon")
         fault = UpdatedError("internal", "the daemon", f"{type(error).__name__}: {error}", "Report it, with the log.")
@@ -92,6 +97,9 @@ def _leave_word(root: str, fault: UpdatedError) -> None:
 
 
 async def _once(settings: Settings, bundle: str | None) -> int:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     by_hand = dataclasses.replace(settings.policy, reboot_automatically=False)
     engine = Engine(dataclasses.replace(settings, policy=by_hand))
     if bundle is None:
@@ -118,7 +126,9 @@ async def one_cycle(engine: Engine, descriptor: int | None = None) -> int:
         elif engine.state.phase is not Phase.TRIAL:
             refusal = engine.request(events.CheckRequested, by="updated --once")
         if refusal is not None:
-            raise refusal
+            # Not raised: that would tell in the status that the daemon could not start.
+            sys.stderr.write(f"updated: {refusal}\n")
+            return FAILED
         await _rest(engine, work)
     finally:
         work.cancel()

@@ -50,8 +50,8 @@ def provision(path: str, layout: Layout, *, image: str | None = None, force: boo
     """Makes a partition table on the block device or image file `path`; an image is created, sparse.
 
     The file `image`, if given, is looked at before anything is written, and then installed into slot a.
-    Raises `UpdatedError`: "not-possible-now" when the disk has a table already (and not `force`), "bad-request" when it
-    is too small or the image does not fit, "disk-error".
+    Raises `UpdatedError`: "not-possible-now" when the disk holds something already (and not `force`), "bad-request"
+    when it is too small or the image does not fit, "disk-error".
     """
     if image is not None:
         _look_at(image, layout)
@@ -59,11 +59,8 @@ def provision(path: str, layout: Layout, *, image: str | None = None, force: boo
         if not os.path.exists(path):
             with open(path, "xb") as file:
                 file.truncate(layout.disk_size())
-        elif not force and _has_table(path):
-            raise UpdatedError(
-                "not-possible-now", f"the disk {path}", "has a partition table already",
-                "Name another disk, or repeat with --force: all that is on it is lost then.",
-            )
+        else:
+            _refuse_what_is_in_use(path, layout, force=force)
         _lay_out(path, layout)
         _set_types(path)
         _cross_check(path)
@@ -109,12 +106,24 @@ def _install_image(path: str, image: str) -> None:
     boot.commit(model.confirm(BootView((("a", SlotState()), ("b", SlotState()))), "a"))
 
 
-def _has_table(path: str) -> bool:
-    try:
-        parted.newDisk(parted.getDevice(path))
-    except parted.DiskException:
-        return False
-    return True
+def _refuse_what_is_in_use(path: str, layout: Layout, *, force: bool) -> None:
+    """Partition tables, file systems, volumes and encrypted disks all begin or end within `MARGIN` of an end."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size < layout.disk_size():
+            raise UpdatedError(
+                "bad-request", f"the disk {path}", f"has {size} bytes, and {layout.disk_size()} are needed",
+                "Name a larger disk, or smaller slots with --slot-size and --state-size.",
+            )
+        found = b""
+        for place in (0, size - MARGIN):
+            file.seek(place)
+            found += file.read(MARGIN)
+    if any(found) and not force:
+        raise UpdatedError(
+            "not-possible-now", f"the disk {path}", "holds something already: its first or last mebibyte is not empty",
+            "Name another disk, or repeat with --force: all that is on it is lost then.",
+        )
 
 
 def _lay_out(path: str, layout: Layout) -> None:

@@ -60,7 +60,7 @@ def read(path: str) -> Object | None:
     return None
 
 
-_MEND = "It is set aside and begun anew; only history is lost."
+_MEND = "It is set aside and begun anew."
 
 
 def set_aside(path: str) -> None:

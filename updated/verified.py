@@ -35,6 +35,12 @@ def read_channel(trust: Trust, name: str) -> Channel:
     except UpdatedError as error:
         if error.code == "no-such-target":
             raise unknown from None
+        if error.code == "not-found":
+            raise UpdatedError(
+                "not-found", error.what, f"{error.cause}; this node follows channel {name}",
+                f"A mirror or bundle may hold other channels alone: have it made with --channel {name}, or follow "
+                "another one with 'updatectl channel NAME'.",
+            ) from None
         raise
     channel = Channel.parse(data)
     if channel.name != name:

@@ -324,3 +324,26 @@ def test_a_killed_downloader_is_told_and_the_next_cycle_goes_on(tmp_path: Path) 
             leave.set()
         use_a_mirror(node)
         node.updates()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_cycle_that_is_interrupted_says_so_and_the_next_one_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    arrived, leave = threading.Event(), threading.Event()
+
+    def hold_back(handler: Handler) -> None:
+        arrived.set()
+        leave.wait(30)
+        handler.hang_up()
+
+    with spoiled(tmp_path, BLOB, lambda data: hold_back) as node:
+        try:
+            cycle = start_once(node.machine)
+            assert arrived.wait(30)
+            cycle.send_signal(number)
+            _, error = cycle.communicate(timeout=30)
+        finally:
+            leave.set()
+        assert (cycle.returncode, "Traceback" in error) == (130, False), error
+        assert "updated: interrupted; the next run goes on from there." in error
+        use_a_mirror(node)
+        node.updates()

@@ -13,6 +13,8 @@ import pytest
 
 from tests.documents import FOLDER, ROOT
 from tests.publish.test_hsm import MODULE, Tokens
+from updated.publish.keys import KeyFolder
+from updated.publish.repository import Repository
 
 pytestmark = pytest.mark.skipif(
     shutil.which("softhsm2-util") is None or not os.path.exists(MODULE), reason="softhsm2 is not installed"
@@ -38,3 +40,6 @@ def test_every_command_of_the_page_works(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "releasectl: " not in done.stderr
+    roles, online = Repository(str(tmp_path / "repository")).roles, KeyFolder(str(tmp_path / "online"))
+    for role in ("releases", "stable", "snapshot", "timestamp"):
+        assert online.signers(roles.keyids(role)).signers, f"{role} can't be signed where it shall be"

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from bootctl import durable
 from tests.publish.client import Client
 from tests.publish.conftest import Desk
 from tests.publish.synthetic import edited
+from updated.core.errors import UpdatedError
 from updated.core.version import Version
 from updated.publish import keychange, rounds
+from updated.publish.founding import initialize
 from updated.publish.inspection import verify
+from updated.publish.keys import KeyFolder
 from updated.publish.publisher import recall, refresh
 from updated.publish.repository import Repository
 
@@ -203,6 +207,49 @@ def test_a_killed_add_leaves_a_valid_repository_and_the_next_one_no_leftovers(de
         if death.count < at:
             break
     assert unfinished == {"blobs", "metadata", "releases"}
+
+
+def test_an_init_that_is_killed_anywhere_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
+    """Each key that it had made is used; none is left without a record, and none is made twice."""
+    path, folder = tmp_path / "repository", tmp_path / "keys"
+    taken = 0
+    for at in itertools.count(1):
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+        def found() -> None:
+            initialize(str(path), KeyFolder(str(folder)), ["stable"], days={}, now=time.time())
+
+        with pytest.MonkeyPatch.context() as patch:
+            death = Death(patch, at)
+            with contextlib.suppress(Cut):
+                found()
+        made = {file.name: file.read_bytes() for file in folder.glob("*.pem")}
+        if (path / "metadata" / "timestamp.json").exists():
+            with pytest.raises(UpdatedError, match="is a repository already"):
+                found()
+        else:
+            found()
+        taken += bool(made)
+        verify(Repository(str(path)), now=time.time())
+        assert {name: (folder / name).read_bytes() for name in made} == made
+        assert len(KeyFolder(str(folder)).records()) == len(list(folder.glob("*.pem"))) == 8
+        assert [*path.rglob(".*"), *folder.glob(".*")] == []
+        if death.count < at:
+            break
+    assert taken > 20
+
+
+def test_a_key_that_the_interrupted_init_did_not_make_is_never_taken(tmp_path: Path) -> None:
+    path = tmp_path / "repository"
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Cut):
+        Death(patch, 12)
+        initialize(str(path), KeyFolder(str(tmp_path / "keys")), ["stable"], days={}, now=time.time())
+    assert not (path / "metadata").exists()
+    other = KeyFolder(str(tmp_path / "other"))
+    other.generate("stable")
+    with pytest.raises(UpdatedError, match="is there already"):
+        initialize(str(path), other, ["stable"], days={}, now=time.time())
 
 
 def test_a_failed_add_leaves_no_unfinished_blob(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

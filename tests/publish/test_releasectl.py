@@ -98,7 +98,8 @@ def test_from_an_empty_folder_to_a_node(releasectl: Run, image: str, tmp_path: P
     promoted = releasectl(
         "promote", "repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0", "--rollout-hours", "2"
     )
-    assert promoted == (0, "Channel stable ships release 1.0.0.\n", "")
+    assert promoted[0] == 0
+    assert promoted[1].startswith("Channel stable ships release 1.0.0 to 0 % of the nodes, 100 % by 2")
     assert releasectl("export-root", "repository", "root.json")[0] == 0
     assert releasectl("verify", "repository")[1].startswith("All is well: 8 roles, 1 releases, 1 images")
     with Client(tmp_path / "repository", (tmp_path / "root.json").read_bytes()) as client:
@@ -264,3 +265,92 @@ def test_a_file_system_that_refuses_is_named(releasectl: Run, image: str, tmp_pa
     assert "missing/root.json" in error
     (tmp_path / "file").write_text("")
     assert releasectl("init", "file/repository", "--keys", "other")[0] == 1
+
+
+def test_promote_says_whom_it_ships_to_and_what_it_ends(releasectl: Run, image: str) -> None:
+    published(releasectl, image)
+    promote = ("promote", "repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0")
+    ships = "Channel stable ships release 1.0.0 to"
+    assert releasectl(*promote, "--waves", "10%,100%@24h")[1].startswith(f"{ships} 10 % of the nodes, 100 % by 2")
+    assert releasectl(*promote)[1] == f"{ships} all nodes. That ends its rollout, which was on its way.\n"
+
+
+def test_a_minimum_that_no_node_can_satisfy_is_refused(releasectl: Run, image: str) -> None:
+    published(releasectl, image)
+    add(releasectl, "1.1.0", image)
+    promote = ("promote", "repository", "--keys", "keys", "--channel", "stable", "--version")
+    for version, minimum, cause in (
+        ("1.1.0", "1.1.0", "the minimum 1.1.0 of release 1.1.0: is not below 1.1.0"),
+        ("1.1.0", "1.0.5", "is one that no release of the repository satisfies"),
+        ("1.0.0", "0.9.0", "is one that no release of the repository satisfies"),
+    ):
+        code, out, error = releasectl(*promote, version, "--minimum", minimum)
+        assert (code, out) == (1, "")
+        assert cause in error
+    assert releasectl(*promote, "1.1.0", "--minimum", "1.0.0")[0] == 0
+
+
+def test_a_replacement_that_not_all_nodes_may_take_is_warned_of(releasectl: Run, image: str) -> None:
+    published(releasectl, image)
+    add(releasectl, "1.1.0", image)
+    at = ("repository", "--keys", "keys", "--channel", "stable", "--version")
+    assert releasectl("promote", *at, "1.0.0", "--waves", "10%")[0] == 0
+    assert releasectl("promote", *at, "1.1.0")[0] == 0
+    recall = ("recall", *at, "1.1.0", "--reason", "bad", "--replacement", "1.0.0")
+    warning = releasectl(*recall)[2]
+    assert "the replacement 1.0.0 is for 10 % of the nodes" in warning
+    opening = warning.split("`releasectl ")[-1].removesuffix("`.\n").split()
+    assert releasectl(*opening)[0] == 0
+    assert releasectl(*recall)[2] == ""
+
+
+def test_verify_names_the_release_and_the_file_that_is_damaged(releasectl: Run, image: str, tmp_path: Path) -> None:
+    published(releasectl, image)
+    for file in (tmp_path / "repository" / "blobs").iterdir():
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        code, _, error = releasectl("verify", "repository")
+        assert code == 1
+        assert "release 1.0.0, rootfs: " in error
+        assert f"blobs/{file.name}" in error
+        file.write_bytes(whole)
+    assert releasectl("verify", "repository")[0] == 0
+
+
+def test_a_repository_that_may_not_be_read_is_not_said_to_be_none(
+    releasectl: Run, image: str, tmp_path: Path
+) -> None:
+    published(releasectl, image)
+    (tmp_path / "repository").chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        code, _, error = releasectl("status", "repository")
+    finally:
+        os.seteuid(user)
+        (tmp_path / "repository").chmod(0o755)
+    assert code == 1
+    assert "can't be read: Permission denied" in error
+
+
+def test_a_full_disk_is_named_by_what_is_written_there(
+    releasectl: Run, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(releasectl, image)
+    assert releasectl("promote", "repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0")[0] == 0
+
+    def full(fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").startswith(str(tmp_path)):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for arguments, place in (
+        (("bundle", "repository", "my.bundle", "--channel", "stable"), "my.bundle"),
+        (("mirror", "repository", "copy"), "copy"),
+        (("key", "new", "fresh", "--keys", "stick"), "stick"),
+        (("refresh", "repository", "--keys", "keys"), "repository"),
+    ):
+        assert releasectl(*arguments)[2].endswith(
+            f"{place}: there is no space left. Free some space, and run this again.\n"
+        )

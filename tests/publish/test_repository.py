@@ -187,6 +187,7 @@ def test_each_verb_needs_only_its_own_keys(desk: Desk, tmp_path: Path) -> None:
 
 
 def test_a_rollout_starts_now_and_takes_its_hours(desk: Desk, client: Client) -> None:
+    desk.add("0.9")
     desk.add("1.0.0")
     desk.promote("stable", "1.0.0", Shipping(ramp(10), barrier=True, minimum=Version("0.9")))
     entry = client.channel("stable").entries[0]
@@ -207,6 +208,7 @@ def test_a_release_that_is_shipped_again_keeps_the_nodes_that_have_it(desk: Desk
 
 
 def test_a_rollout_is_changed_in_the_channel(desk: Desk, client: Client) -> None:
+    desk.add("0.9")
     desk.add("1.0.0")
     desk.promote("stable", "1.0.0", Shipping(ramp(10), barrier=True))
     desk.now += 3600

@@ -235,7 +235,7 @@ def parse_state(document: Object) -> State:
     """
     return parsed(
         lambda: _state(document), what="the saved state", code="state-corrupt",
-        mend="It is set aside and begun anew; only history is lost.",
+        mend="It is set aside and begun anew; set channel, hold and denied releases again.",
     )
 
 

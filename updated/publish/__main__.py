@@ -35,10 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        print(f"releasectl: {_line(_storage_error(error))}", file=sys.stderr)
+        print(f"releasectl: {_line(_storage_error(error, options))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("releasectl: interrupted; nodes see the old state or the new one. Run it again.", file=sys.stderr)
+        print(
+            "releasectl: interrupted; nodes see the old state or the new one. Run the same command again: it goes on.",
+            file=sys.stderr,
+        )
         return 130
     return OK if status is None else status
 
@@ -47,8 +50,10 @@ def _line(error: UpdatedError) -> str:
     return " ".join(str(error).split())
 
 
-def _storage_error(error: OSError) -> UpdatedError:
-    what = str(error.filename or "the repository")
+def _storage_error(error: OSError, options: argparse.Namespace) -> UpdatedError:
+    # A write to an open file does not say which; the last of these that the verb has is where it writes.
+    places = [getattr(options, name, None) for name in ("keys", "repository", "destination", "file")]
+    what = str(error.filename or [place for place in places if place is not None][-1])
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UpdatedError("disk-full", what, "there is no space left", "Free some space, and run this again.")
     return UpdatedError(

@@ -24,9 +24,11 @@ from bootctl import durable
 from updated.core.errors import UpdatedError
 from updated.core.release import Channel, channel_target, is_name
 from updated.publish import rules
+from updated.publish.begun import Begun
+from updated.publish.keyrecord import KeyRecord
 from updated.publish.keys import KeyFolder
 from updated.publish.publication import Publication
-from updated.publish.repository import LIFETIME, RELEASES, TOP_ROLES, Repository, Roles, expiry
+from updated.publish.repository import LIFETIME, RELEASES, TOP_ROLES, Repository, Roles, expiry, locked
 
 ROOT_KEYS: Final = 3
 ROOT_THRESHOLD: Final = 2
@@ -44,7 +46,7 @@ def initialize(
 
     By role: `days` overrides how long signatures last; `members` are the names of its keys in the folder, and a role
     without any gets new ones; `thresholds` overrides how many have to sign. `now` is in seconds since the epoch.
-    Raises `UpdatedError` ("bad-repository", "bad-key", "bad-request") and OSError.
+    Goes on with what was interrupted. Raises `UpdatedError` ("bad-repository", "bad-key", "bad-request") and OSError.
     """
     _check_channels(channels)
     lifetimes = dict(DAYS) | dict.fromkeys(channels, CHANNEL_DAYS)
@@ -56,10 +58,28 @@ def initialize(
                 f"The roles are {', '.join(lifetimes)}.",
             )  # fmt: skip
     lifetimes |= days
-    if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
-        raise UpdatedError("bad-repository", f"the folder {path}", "is not empty", "Name a new or an empty folder.")
+    begun = Begun.found(path)
     needed = dict.fromkeys(lifetimes, 1) | {"root": ROOT_THRESHOLD} | dict(thresholds)
-    publics = _publics(keys, list(lifetimes), members, needed)
+    given, new = _chosen(keys, list(lifetimes), members, needed, begun)
+    os.makedirs(path, exist_ok=True)
+    with locked(path):
+        if Begun.found(path) != begun:
+            raise UpdatedError(
+                "already-running", f"the folder {path}", "another releasectl has changed it", "Run this again."
+            )
+        _build(path, keys, channels, lifetimes, given, new, needed, begun or Begun.of(keys, ()), now)
+        Begun.end(path)
+    return Repository(path)
+
+
+def _build(
+    path: str, keys: KeyFolder, channels: Sequence[str], lifetimes: Mapping[str, int],
+    given: Mapping[str, list[KeyRecord]], new: Mapping[str, list[str]], needed: Mapping[str, int], begun: Begun,
+    now: float,
+) -> None:
+    begun.including(new).write(path)
+    made = {role: [_made(keys, name) for name in names] for role, names in new.items()}
+    publics = {role: {record.keyid: record.key for record in {**given, **made}[role]} for role in lifetimes}
     for folder in _FOLDERS:
         os.makedirs(os.path.join(path, folder), exist_ok=True)
     roles = _first_roles(lifetimes, publics, needed, now)
@@ -72,7 +92,7 @@ def initialize(
     publication.commit(first=True)
     for folder in _FOLDERS:
         durable.sync_directory(os.path.join(path, folder))
-    return Repository(path)
+
 
 
 def _new_names(role: str) -> list[str]:
@@ -80,10 +100,11 @@ def _new_names(role: str) -> list[str]:
     return [role] if role != "root" else [f"root-{number}" for number in range(1, ROOT_KEYS + 1)]
 
 
-def _publics(
-    keys: KeyFolder, roles: Sequence[str], members: Mapping[str, Sequence[str]], needed: Mapping[str, int]
-) -> dict[str, dict[str, Key]]:
-    """The public keys by role and key id; those that were not named are made, when nothing is wrong with the others."""
+def _chosen(
+    keys: KeyFolder, roles: Sequence[str], members: Mapping[str, Sequence[str]], needed: Mapping[str, int],
+    begun: Begun | None,
+) -> tuple[dict[str, list[KeyRecord]], dict[str, list[str]]]:
+    """By role, the keys that were named, and for roles without any the names of those to be made."""
     for role in (*members, *needed):
         if role not in roles:
             raise UpdatedError("bad-request", f"the role {role!r}", "is not there", f"Name one of {', '.join(roles)}.")
@@ -98,9 +119,14 @@ def _publics(
                 f"{', '.join(absent) or 'none'}", "Name more keys, or another threshold; others can be added later.",
             )  # fmt: skip
     rules.check_separation((role, record.key) for role, records in given.items() for record in records)
-    keys.refuse_existing(name for names in new.values() for name in names)
-    made = {role: [keys.generate(name) for name in names] for role, names in new.items()}
-    return {role: {record.keyid: record.key for record in (given | made)[role]} for role in roles}
+    known = begun.names_in(keys) if begun is not None else ()
+    keys.refuse_existing(name for names in new.values() for name in names if name not in known)
+    return given, new
+
+
+def _made(keys: KeyFolder, name: str) -> KeyRecord:
+    """A new key; the one of an interrupted run, where it got as far as that."""
+    return keys.resumed(name) or keys.generate(name)
 
 
 def _check_channels(channels: Sequence[str]) -> None:

@@ -148,6 +148,7 @@ def verify(repository: Repository, *, now: float, told: Callable[[str], None] = 
                 "Renew it with `releasectl refresh`, where its keys are.",
             )  # fmt: skip
     components: dict[str, Component] = {}
+    owners: dict[str, str] = {}
     patches: dict[str, set[PatchInfo]] = {}
     manifests = {}
     for version in overview.releases:
@@ -157,8 +158,9 @@ def verify(repository: Repository, *, now: float, told: Callable[[str], None] = 
                 "manifest-invalid", f"the manifest of release {version}", f"says that it is {release.version}",
                 "Publish that release again under a new version.",
             )  # fmt: skip
-        for component in release.components.values():
+        for part, component in release.components.items():
             components[component.index.sha256] = component
+            owners.setdefault(component.index.sha256, f"release {version}, {part}")
             patches.setdefault(component.index.sha256, set()).update(component.patches)
     for name, entries in overview.channels.items():
         for entry in entries:
@@ -170,9 +172,12 @@ def verify(repository: Repository, *, now: float, told: Callable[[str], None] = 
     stored: set[Blob] = set()
     for name, component in components.items():
         told(f"image {component.sha256[:12]}")
-        root = _verify_image(repository, component, stored)
-        for patch in patches[name]:
-            _verify_patch(repository, patch, root, stored)
+        try:
+            root = _verify_image(repository, component, stored)
+            for patch in patches[name]:
+                _verify_patch(repository, patch, root, stored)
+        except UpdatedError as error:
+            raise UpdatedError(error.code, f"{owners[name]}: {error.what}", error.cause, error.mend) from None
     return Verdict(
         len(overview.roles), len(overview.releases), len(components), sum(part.length for part in stored)
     )
@@ -181,13 +186,18 @@ def verify(repository: Repository, *, now: float, told: Callable[[str], None] = 
 def _verify_image(repository: Repository, component: Component, stored: set[Blob]) -> IndexRoot:
     """Reads index and blob of a component, and adds them to `stored`; the root of its index."""
     data = repository.read("blobs", component.index.sha256)
-    blob.expect("the chunk index", Blob(hashlib.sha256(data).hexdigest(), len(data)), component.index)
+    found = Blob(hashlib.sha256(data).hexdigest(), len(data))
+    blob.expect(f"the chunk index {_name(component.index)}", found, component.index)
     root = IndexRoot.parse(data)
     pages = Blob(root.pages_sha256, root.pages_length)
     _verify_file(repository, "the pages of the chunk index", pages)
     index = StoredIndex(root, repository.file("blobs", pages.sha256))
     with open(_present(repository, component.blob.sha256), "rb") as file:
-        blob.check(component, data, index, file)
+        try:
+            blob.check(component, data, index, file)
+        except UpdatedError as error:
+            what = f"{_name(component.blob)}, {error.what}"
+            raise UpdatedError(error.code, what, error.cause, error.mend) from None
     stored |= {component.index, pages, component.blob}
     return root
 
@@ -208,10 +218,15 @@ def _verify_patch(repository: Repository, patch: PatchInfo, root: IndexRoot, sto
         stored.add(patch.index)
 
 
+def _name(part: Blob) -> str:
+    """The name of its file in the repository."""
+    return f"blobs/{part.sha256}"
+
+
 def _verify_file(repository: Repository, what: str, part: Blob) -> None:
     with open(_present(repository, part.sha256), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        blob.expect(what, Blob(digest, file.tell()), part)
+        blob.expect(f"{what} {_name(part)}", Blob(digest, file.tell()), part)
 
 
 def _present(repository: Repository, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Collection, Iterable
@@ -52,9 +53,12 @@ class KeyFolder:
         """Raises `UpdatedError` ("bad-key") when one of the keys is there: no key is ever overwritten."""
         for path in (self.file(name, ending) for name in names for ending in ("json", "pem")):
             if os.path.lexists(path):
+                bare = path.endswith(".pem")
                 raise refused(
-                    f"the key {path}", "is there already, and keys are never overwritten",
-                    "Choose another name, or move the old key away if nothing needs it.",
+                    f"the key {path}",
+                    "is there already" + (" without a record" if bare else "") + ", and keys are never overwritten",
+                    "Choose another name, or move the old key away if nothing needs it."
+                    + (" `releasectl key import NAME --file FILE` makes its record." if bare else ""),
                 )  # fmt: skip
 
     def generate(self, name: str, scheme: str = "ed25519") -> KeyRecord:
@@ -62,6 +66,22 @@ class KeyFolder:
         self.refuse_existing([name])
         data, key = keyfile.generate(scheme, self._passphrase)
         return self._keep(KeyRecord(name, key, f"{_FILE}:{name}.pem"), data)
+
+    def resumed(self, name: str) -> KeyRecord | None:
+        """The key that an interrupted run made under this name, with its record; None when there is none.
+
+        Raises as `generate`.
+        """
+        path = self.file(name)
+        for cut in glob.glob(f".{name}.*.tmp", root_dir=self.path):
+            os.unlink(os.path.join(self.path, cut))
+        if os.path.lexists(self.file(name, "json")):
+            return self.record(name)
+        if not os.path.lexists(path):
+            return None
+        what = f"the key {path}"
+        key = keyfile.opened(_read(path, what), self._passphrase, what).public_key
+        return self._keep(KeyRecord(name, key, f"{_FILE}:{name}.pem"))
 
     def import_file(self, name: str, file: str) -> KeyRecord:
         """Copies the private key in the PEM file `file`, encrypted when there is a passphrase. Raises as `generate`."""

@@ -161,9 +161,17 @@ class Shipping:
     minimum: Version | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What a promotion has come to: the rollout from now on, and whether it ended one that was on its way."""
+
+    rollout: Rollout | None
+    opened: bool
+
+
 def promote(
     repository: Repository, keys: KeyFolder, channel: str, version: str, shipping: Shipping, *, now: float
-) -> None:
+) -> Promotion:
     """Ships a release in a channel from now on; the rollout of one that is there already goes on by the new curve.
 
     Raises `UpdatedError` ("unknown-channel", "bad-request", "bad-key", ...) and OSError.
@@ -173,6 +181,8 @@ def promote(
     old = manifest.entry(found)
     if old is not None:
         _refuse_recalled(old, channel)
+    if shipping.minimum is not None:
+        _check_minimum(repository, found, shipping.minimum)
     rollout = None if shipping.curve is None else Rollout(int(now), shipping.curve)
     if shipping.curve is not None and old is not None:
         rollout = continued(_spread(old, channel), shipping.curve, int(now))
@@ -181,6 +191,17 @@ def promote(
         minimum=shipping.minimum,
     )  # fmt: skip
     _ship(repository, keys, manifest.with_entry(entry), now)
+    return Promotion(rollout, old is not None and old.rollout is not None and rollout is None)
+
+
+def _check_minimum(repository: Repository, version: Version, minimum: Version) -> None:
+    if not any(minimum <= Version(text) < version for text in repository.versions):
+        below = minimum < version
+        raise UpdatedError(
+            "bad-request", f"the minimum {minimum} of release {version}",
+            "is one that no release of the repository satisfies" if below else f"is not below {version}",
+            "No node could take the release: name a version that nodes run, or pass through.",
+        )  # fmt: skip
 
 
 Change: TypeAlias = Callable[[Rollout, int], Rollout | None]
@@ -220,13 +241,16 @@ def _spread(entry: ChannelEntry, channel: str) -> Rollout:
 def recall(
     repository: Repository, keys: KeyFolder, channel: str, version: str, reason: str, *, now: float,
     replacement: str | None = None,
-) -> None:
-    """Orders the nodes of a channel to leave a release, if need be for an older one. Raises as `promote`."""
+) -> ChannelEntry | None:
+    """Orders the nodes of a channel to leave a release, if need be for an older one, which is returned.
+
+    Raises as `promote`.
+    """
     manifest = repository.channel(channel)
     entry = _shipped(manifest, version)
     if not reason.strip():
         raise UpdatedError("bad-request", "the reason", "is empty", "Say why, for the people who read it on the nodes.")
-    instead = None
+    older = instead = None
     if replacement is not None:
         older = _shipped(manifest, replacement)
         if older.version >= entry.version or older.recalled is not None:
@@ -234,6 +258,7 @@ def recall(
             raise UpdatedError("bad-request", f"the replacement {replacement}", cause, "Name an older, good release.")
         instead = older.version
     _ship(repository, keys, manifest.with_entry(replace(entry, recalled=Recall(reason, instead))), now)
+    return older
 
 
 def _shipped(manifest: Channel, version: str) -> ChannelEntry:

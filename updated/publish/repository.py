@@ -151,11 +151,18 @@ class Repository:
         return data, digest
 
     def _load(self) -> Roles:
-        if not os.path.isfile(self.file("metadata", "1.root.json")):
+        try:
+            os.stat(self.file("metadata", "1.root.json"))
+        except PermissionError as error:
+            raise UpdatedError(
+                "bad-repository", f"the repository {self.path}", f"can't be read: {error.strerror}",
+                "Run this as its owner, or let others read it.",
+            ) from None  # fmt: skip
+        except OSError:
             raise UpdatedError(
                 "bad-repository", f"the folder {self.path}", "is not a repository",
                 "Name another one, or make it with `releasectl init`.",
-            )  # fmt: skip
+            ) from None  # fmt: skip
         root = self._root()
         try:
             return self._below(root, "timestamp.json")

@@ -13,6 +13,7 @@ from updated.core.document import format_time
 from updated.core.errors import UpdatedError
 from updated.directory import DirectorySource
 from updated.http import HttpSettings, open_source
+from updated.publish import places
 from updated.publish.bundle import bundle
 from updated.publish.mirror import mirror
 from updated.publish.serve import RepositoryServer
@@ -55,6 +56,7 @@ def declare(verbs: Verbs) -> None:
 def _mirror(options: argparse.Namespace) -> None:
     if options.bandwidth_limit < 0:
         raise UpdatedError("bad-request", "--bandwidth-limit", "is less than 0", "Name bytes per second, or 0.")
+    places.check_mirror(options.source, options.destination)
     settings = HttpSettings(bandwidth_limit=options.bandwidth_limit, connections=options.connections)
     source = open_source(options.source if "://" in options.source else os.path.abspath(options.source), settings)
     mirrored = mirror(
@@ -92,6 +94,7 @@ def _progress() -> Callable[[int, int], None]:
 
 
 def _bundle(options: argparse.Namespace) -> None:
+    places.check_bundle(options.file)
     source = DirectorySource(options.repository)
     made = bundle(
         source, options.file, options.channel, version=options.version, bases=options.bases, now=time.time()

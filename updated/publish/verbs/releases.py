@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from updated.core.errors import UpdatedError
 from updated.core.release import Release
-from updated.core.rollout import Curve, Rollout
+from updated.core.rollout import Curve, Rollout, percent
 from updated.core.version import Version
 from updated.publish import blob, waves
 from updated.publish.publisher import PATCHES, Shipping, add, promote, recall, roll_out
@@ -120,9 +120,12 @@ def _promote(options: argparse.Namespace) -> None:
     curve = _curve(options.rollout_hours or None, options.waves)
     minimum = Version(options.minimum) if options.minimum is not None else None
     shipping = Shipping(curve, options.barrier, minimum)
+    now = time.time()
     with locked(options.repository):
-        promote(opened(options), keys, options.channel, options.version, shipping, now=time.time())
-    report(options, f"Channel {options.channel} ships release {options.version}.")
+        promotion = promote(opened(options), keys, options.channel, options.version, shipping, now=now)
+    whom = waves.described(promotion.rollout, int(now))
+    ended = " That ends its rollout, which was on its way." if promotion.opened else ""
+    report(options, f"Channel {options.channel} ships release {options.version} to {whom}.{ended}")
 
 
 def _curve(hours: float | None, text: str | None) -> Curve | None:
@@ -152,8 +155,17 @@ def _rollout(options: argparse.Namespace) -> None:
 def _recall(options: argparse.Namespace) -> None:
     keys = key_folder(options)
     with locked(options.repository):
-        recall(
-            opened(options), keys, options.channel, options.version, options.reason, now=time.time(),
+        now = time.time()
+        instead = recall(
+            opened(options), keys, options.channel, options.version, options.reason, now=now,
             replacement=options.replacement,
         )  # fmt: skip
     report(options, f"Release {options.version} is recalled from channel {options.channel}.")
+    if instead is not None and instead.rollout is not None and instead.rollout.share(int(now)) < 1:
+        share = percent(instead.rollout.share(int(now)))
+        at = f"{options.repository} --keys {options.keys} --channel {options.channel} --version {instead.version}"
+        print(
+            f"releasectl: the replacement {instead.version} is for {share} of the nodes. All nodes may take it after "
+            f"`releasectl rollout {at} --all`.",
+            file=sys.stderr,
+        )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from updated.core.document import dump
 from updated.core.errors import UpdatedError
+from updated.publish import places
 from updated.publish.founding import initialize
 from updated.publish.inspection import Overview, verify
 from updated.publish.publisher import refresh
@@ -120,6 +121,7 @@ def _export_root(options: argparse.Namespace) -> None:
     repository = Repository(options.repository)
     data = repository.read("metadata", f"{repository.roles.root.signed.version}.root.json")
     try:
+        places.check_root(options.file, data)
         with open(options.file, "wb") as file:
             file.write(data)
     except OSError as error:
