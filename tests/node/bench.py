@@ -186,9 +186,9 @@ def files_except(folder: Callable[[], Path], spoil: Callable[[Handler, bytes], A
 
 
 def start_once(machine: Machine) -> subprocess.Popen[str]:
-    """A cycle in the background."""
+    """A cycle in the background, which SIGINT ends all the same."""
     return subprocess.Popen(
-        [sys.executable, "-m", "updated", "--root", str(machine.root), "--once"],
+        ["env", "--default-signal=INT", sys.executable, "-m", "updated", "--root", str(machine.root), "--once"],
         env={**os.environ, **machine.environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )
