@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -39,8 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"{error.filename or 'the boot reference'}: {error.strerror}. Check the disk, then run health again.")
         return EXIT_BOOT_REFERENCE
     except Interrupted as interrupted:
-        complain(f"health: interrupted by {interrupted.signal.name}; nothing was changed. Run it again.")
+        complain(f"health: interrupted by {interrupted.signal.name}; no slot was confirmed or given up. Run it again.")
         return EXIT_INTERRUPTED + interrupted.signal
+    except KeyboardInterrupt:
+        complain("health: interrupted; no slot was confirmed or given up. Run it again.")
+        return EXIT_INTERRUPTED + signal.SIGINT
 
 
 def _run(options: argparse.Namespace, machine: Machine) -> int:

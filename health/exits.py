@@ -10,7 +10,7 @@ EXIT_BOOT_REFERENCE = 5
 EXIT_STAYS = 6
 """A reboot is wanted, but there were too many of them: the machine stays up."""
 EXIT_INTERRUPTED = 128
-"""Plus the number of the signal, as a shell has it. Nothing was changed."""
+"""Plus the number of the signal, as a shell has it. No slot was confirmed or given up."""
 EXIT_OF: dict[Verdict, int] = {
     "confirmed": 0, "probation": 0, "healthy": 0, "sick": 1, "rejected": EXIT_REBOOT, "no-fallback": 4,
 }  # fmt: skip

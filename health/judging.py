@@ -43,7 +43,13 @@ def judge_boot(machine: Machine, *, act: bool, as_json: bool) -> int:
     started = now()
     # A slot that was confirmed is not left at the deadline, and may take its time.
     deadline = 0 if confirmed else machine.settings.deadline_seconds
-    end = time.monotonic() + seconds_to_judge(deadline, system.uptime(machine.root))
+    seconds = seconds_to_judge(deadline, system.uptime(machine.root))
+    if act and seconds == 0:
+        from health.deadline import leave_unjudged
+
+        # Nothing was seen of the slot, and so nothing is said against it: a try is spent, no more.
+        return leave_unjudged(machine, "the deadline was too near for any check to run")
+    end = time.monotonic() + seconds
     fault = epoch.migrate(machine.root, most_seconds=_until(end)) if act else None
     seen = look(machine, () if fault is None else (fault,), most_seconds=_until(end))
     record = record_of(machine, seen, started)

@@ -74,12 +74,12 @@ def ask(
 
     `way_out`: it leads for the first time from a rejected slot to one that was confirmed, where no checker reboots any
     more. That is counted, and never refused. `bounded`: the loader's own tries end a row of such reboots, so that one
-    which can't be counted may be: what hangs may be the state partition.
+    which can't be counted, or was not, may be: what hangs may be the state partition.
     """
     ledger = read(root)
     if ledger is not None and boot_id is not None and ledger.boot_id == boot_id:
         return None
-    if not way_out:
+    if not way_out and not (bounded and ledger is None):
         why = (
             f"{LEDGER} is damaged"
             if ledger is None

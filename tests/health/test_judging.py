@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from health.deadline import await_deadline
 from health.judging import MOST_SECONDS, VERDICT_SECONDS, seconds_to_judge
 from health.machine import open_machine
-from tests.health.conftest import CHECKS, GOOD, GOOD_FIRST, REJECTED, Machine, Put, copy_program, ends
+from tests.health.conftest import CHECKS, GOOD, GOOD_FIRST, REJECTED, TRIAL, Machine, Put, copy_program, ends
 
 DEADLINE = 900
 LATE = 'type = "disk-space"\npath = "/"\nfree_bytes = 0\nsettle_seconds = 0.5\n'
@@ -62,16 +62,26 @@ def test_plugins_that_hang_one_after_the_other_have_timed_out_in_time(machine: M
 @pytest.mark.parametrize(("kind", "code", "b"), [("required", 3, REJECTED), ("wanted", 0, GOOD_FIRST)])
 def test_what_has_no_result_in_time_is_judged_as_timed_out(machine: Machine, kind: str, code: int, b: str) -> None:
     machine.write(f"{CHECKS}/{kind}.d/late.toml", LATE)
-    came_up_before(machine, DEADLINE - 1)
+    came_up_before(machine, DEADLINE - VERDICT_SECONDS - 0.4)
     assert machine.health().returncode == code
     assert machine.attributes == (GOOD, b)
     (check,) = machine.document["checks"]
     assert (check["name"], check["result"]) == ("late", "timeout")
 
 
+@pytest.mark.parametrize("left", [VERDICT_SECONDS, 1.0])
+def test_a_slot_of_which_no_check_could_run_is_left_and_not_rejected(machine: Machine, left: float) -> None:
+    came_up_before(machine, DEADLINE - left)
+    assert machine.required(passes=True).health().returncode == 3
+    assert machine.attributes == (GOOD, TRIAL)
+    came_up_before(machine, 10)
+    assert machine.health().returncode == 0
+    assert machine.attributes == (GOOD, GOOD_FIRST)
+
+
 def test_what_had_no_result_in_time_before_the_update_as_well_does_not_count(machine: Machine) -> None:
     machine.write(f"{CHECKS}/required.d/late.toml", LATE)
-    came_up_before(machine, DEADLINE - 1)
+    came_up_before(machine, DEADLINE - VERDICT_SECONDS - 0.4)
     machine.came_to(late="timeout")
     assert machine.health().returncode == 0
 
@@ -86,7 +96,7 @@ def test_who_judges_again_after_the_deadline_has_time(machine: Machine, uptime: 
 
 def test_a_confirmed_slot_has_time_since_it_is_not_left_at_the_deadline(machine: Machine) -> None:
     machine.set(GOOD, GOOD_FIRST).write(f"{CHECKS}/required.d/late.toml", LATE)
-    came_up_before(machine, DEADLINE - 1)
+    came_up_before(machine, DEADLINE - VERDICT_SECONDS - 0.4)
     assert machine.health().returncode == 0
     assert machine.document["verdict"] == "healthy"
 
@@ -94,5 +104,5 @@ def test_a_confirmed_slot_has_time_since_it_is_not_left_at_the_deadline(machine:
 def test_without_a_deadline_a_trial_has_time(machine: Machine) -> None:
     machine.write(f"{CHECKS}/required.d/late.toml", LATE)
     machine.also_in_health("deadline_seconds = 0")
-    came_up_before(machine, DEADLINE - 1)
+    came_up_before(machine, DEADLINE - VERDICT_SECONDS - 0.4)
     assert machine.health().returncode == 0
