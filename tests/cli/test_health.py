@@ -137,7 +137,7 @@ def test_the_verdicts_before_are_shown_the_newest_last(node: Node, capsys: pytes
                     "verdict": "sick" if day == 2 else "healthy", "reason": "web failed" if day == 2 else None})
         for day in range(4)
     ]  # fmt: skip
-    (node.folder / "history.jsonl").write_text("\n".join([*lines[:2], "half a li", *lines[2:]]) + "\n")
+    (node.folder / "history.jsonl").write_text("\n".join([*lines[:2], "half a li", "[" * 60_000, *lines[2:]]) + "\n")
     assert main(["--root", str(node.root), "health", "-n", "2"]) == exits.DONE
     assert capsys.readouterr().out.splitlines()[-3:] == [
         "Verdicts:",
