@@ -38,8 +38,8 @@ def read_channel(trust: Trust, name: str) -> Channel:
         if error.code == "not-found":
             raise UpdatedError(
                 "not-found", error.what, f"{error.cause}; this node follows channel {name}",
-                f"A mirror or bundle may hold other channels alone: have it made with --channel {name}, or follow "
-                "another one with 'updatectl channel NAME'.",
+                f"{error.mend} A mirror or bundle may hold other channels alone: have it made with --channel {name}, "
+                "or follow another one with 'updatectl channel NAME'.",
             ) from None
         raise
     channel = Channel.parse(data)
