@@ -54,9 +54,9 @@ def test_a_check_loads_the_modules_of_its_own_type_alone(name: str) -> None:
 
 
 def cpu_seconds(command: Sequence[str], environment: dict[str, str]) -> float:
-    """The least CPU time of a few runs: noise only ever adds."""
+    """The least CPU time of several runs: noise only ever adds."""
     least = float("inf")
-    for _ in range(5):
+    for _ in range(20):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
