@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bootctl.model import DEFAULT_TRIES, MAX_TRIES
+from bootctl.toml_lines import key_lines
 
 MAIN_FILE: Final = "/etc/updated/updated.toml"
 VENDOR_FOLDER: Final = "/usr/lib/updated/updated.toml.d"
 LOCAL_FOLDERS: Final = ("/etc/updated/updated.toml.d", "/run/updated/updated.toml.d")
 DEFAULT_GRUBENV: Final = "/boot/grub/grubenv"
 DEFAULT_COMPONENT: Final = "rootfs"
+SLOT_IN_PATH: Final = "{slot}"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _SLOT: Final = re.compile(r"[a-z0-9]{1,16}")
 DEFAULT_EFIVARS: Final = "/sys/firmware/efi/efivars"
@@ -98,7 +100,8 @@ class BootSettings:
 
     `device` and `image` are never both set. `tries` (1..15) is what an armed trial gets, and with `count_confirmed` a
     confirmed slot at each boot; `component` is the first part of the names of the slot partitions that carry the boot
-    reference; `components` are all that a slot has. `esp` is the mount point of the EFI system partition, `efi_backup`
+    reference; `components` are the partitions that a slot has, and `files` its files: (component, path with `{slot}` in
+    it). `esp` is the mount point of the EFI system partition, `efi_backup`
     the folder in which boot entries of the firmware are kept; `tryboot_partitions` are (slot, number of its boot
     partition).
     """
@@ -118,6 +121,7 @@ class BootSettings:
     count_confirmed: bool = False
     component: str = DEFAULT_COMPONENT
     components: tuple[str, ...] = (DEFAULT_COMPONENT,)
+    files: tuple[tuple[str, str], ...] = ()
 
 
 def below(root: str, path: str) -> str:
@@ -135,7 +139,7 @@ def load(root: str = "/") -> Layered:
     for path in _files(root):
         text = _read(path)
         document = _parse(path, text)
-        lines = dict(_key_lines(text))
+        lines = dict(key_lines(text))
         _merge(values, document, origins, {key: Origin(path, line) for key, line in lines.items()}, "")
     return Layered(values, origins)
 
@@ -145,7 +149,7 @@ def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
 
     Raises ConfigError for an unknown key of these two tables and for a value that can't be.
     """
-    disk = table_of(layered, "disk", ("device", "image", "components"))
+    disk = table_of(layered, "disk", ("device", "image", "components", "files"))
     boot = table_of(layered, "boot", _BOOT_KEYS)
     if "device" in disk and "image" in disk:
         raise layered.error(
@@ -188,6 +192,7 @@ def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
         tries=tries,
         count_confirmed=count_confirmed,
         components=tuple(components),
+        files=_component_files(layered, disk, components, root),
     )
 
 
@@ -214,6 +219,35 @@ def _path(layered: Layered, table: Mapping[str, Any], name: str, key: str, root:
 def _esp(root: str) -> str:
     folders = [below(root, folder) for folder in _ESP_FOLDERS]
     return next((folder for folder in folders if os.path.isdir(os.path.join(folder, "loader"))), folders[0])
+
+
+def _component_files(
+    layered: Layered, disk: Mapping[str, Any], components: Sequence[str], root: str
+) -> tuple[tuple[str, str], ...]:
+    value = disk.get("files", {})
+    if not isinstance(value, dict):
+        raise layered.error(
+            "disk.files", f"{value!r} is no table", 'Give one such as { kernel = "/efi/EFI/updated/{slot}.efi" }.'
+        )
+    found: dict[str, str] = {}
+    for name, path in value.items():
+        key = f"disk.files.{name}"
+        if not _NAME.fullmatch(name):
+            raise layered.error(key, f"{name!r} is no component", 'Name it such as "kernel".')
+        if name in components:
+            raise layered.error(
+                key, "it is one of the components that are partitions", "Take it out of components, or out of files."
+            )
+        usual = os.path.normpath(path) if isinstance(path, str) else ""
+        if not usual.startswith("/") or "\0" in usual or {path.count(SLOT_IN_PATH), usual.count(SLOT_IN_PATH)} != {1}:
+            raise layered.error(
+                key, f"{path!r} is no absolute path with one {SLOT_IN_PATH} in it",
+                f'Give a path such as "/efi/EFI/updated/{SLOT_IN_PATH}.efi".',
+            )
+        if below(root, path) in found.values():
+            raise layered.error(key, f"{path!r} is the path of another component too", "Give each a path of its own.")
+        found[name] = below(root, path)
+    return tuple(sorted(found.items()))
 
 
 def _tryboot_partitions(layered: Layered, boot: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
@@ -313,83 +347,3 @@ def _merge(
 
 def _within(key: str, ancestor: str) -> bool:
     return key == ancestor or key.startswith((f"{ancestor}.", f"{ancestor}["))
-
-
-# The scan below finds the lines of keys in a text that tomllib has accepted already (it gives no positions).
-_KEY_PART: Final = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
-_KEY: Final = rf"{_KEY_PART}(?:[ \t]*\.[ \t]*{_KEY_PART})*"
-_HEADER: Final = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_KEY})[ \t]*\]\]?")
-_ASSIGNMENT: Final = re.compile(rf"[ \t]*({_KEY})[ \t]*=")
-_OPAQUE: Final = re.compile(
-    r'''
-      """ (?: [^\\] | \\. )*? """+
-    | \'\'\' .*? \'\'\'+
-    | " (?: [^"\\\n] | \\. )* "
-    | ' [^'\n]* '
-    | \# [^\n]*
-    ''',
-    re.DOTALL | re.VERBOSE,
-)
-
-
-def _key_lines(text: str) -> Iterator[tuple[str, int]]:
-    text = text.replace("\r\n", "\n")
-    table = ""
-    counts: dict[str, int] = {}
-    position, line = 0, 1
-    while position < len(text):
-        header = _HEADER.match(text, position)
-        assignment = _ASSIGNMENT.match(text, position)
-        if header:
-            table, key = "", _dotted(header[2])
-            *parents, last = key
-            for parent in parents:
-                table = _inside(table, parent)
-                if counts.get(table):
-                    table = f"{table}[{counts[table] - 1}]"
-            table = _inside(table, last)
-            if header[1] == "[[":
-                yield table, line
-                counts[table] = counts.get(table, 0) + 1
-                table = f"{table}[{counts[table] - 1}]"
-            yield table, line
-        elif assignment:
-            name = table
-            for part in _dotted(assignment[1]):
-                name = _inside(name, part)
-                yield name, line
-        end = _end_of_statement(text, position)
-        line += text.count("\n", position, end)
-        position = end
-
-
-def _inside(table: str, name: str) -> str:
-    return f"{table}.{name}" if table else name
-
-
-def _dotted(text: str) -> list[str]:
-    """The parts of a dotted key, with quotes and escapes resolved."""
-    parts: list[str] = []
-    value: Any = tomllib.loads(f"{text} = 0")
-    while isinstance(value, dict):
-        name, value = next(iter(value.items()))
-        parts.append(name)
-    return parts
-
-
-def _end_of_statement(text: str, position: int) -> int:
-    depth = 0
-    while position < len(text):
-        token = _OPAQUE.match(text, position)
-        if token:
-            position = token.end()
-            continue
-        character = text[position]
-        position += 1
-        if character in "[{":
-            depth += 1
-        elif character in "]}":
-            depth -= 1
-        elif character == "\n" and depth == 0:
-            break
-    return position

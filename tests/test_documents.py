@@ -128,7 +128,8 @@ def test_the_manual_has_every_key_with_its_default() -> None:
     boot = boot_settings(load("/nonexistent"), "/")
     expected |= {
         ("disk", "device"): "none", ("disk", "image"): "none",
-        ("disk", "components"): json.dumps(list(boot.components)), ("boot", "backend"): json.dumps(boot.backend),
+        ("disk", "components"): json.dumps(list(boot.components)), ("disk", "files"): json.dumps(dict(boot.files)),
+        ("boot", "backend"): json.dumps(boot.backend),
         ("boot", "grubenv"): json.dumps(DEFAULT_GRUBENV), ("boot", "tries"): json.dumps(boot.tries),
         ("boot", "esp"): "found", ("boot", "fw_env_config"): json.dumps(boot.fw_env_config),
         ("boot", "autoboot"): json.dumps(boot.autoboot), ("boot", "count_confirmed"): json.dumps(boot.count_confirmed),

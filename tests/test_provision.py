@@ -46,6 +46,14 @@ def test_sgdisk_and_cgpt_read_the_layout(tmp_path: Path, image: Path) -> None:
     assert [kind.stdout.strip() for kind in kinds] == ["C12A7328-F81F-11D2-BA4B-00A0C93EC93B", slot, slot]
 
 
+@pytest.mark.parametrize(("options", "mebibytes"), [([], 64), (["--esp-size", "40M"], 40)])
+def test_the_system_partition_is_as_large_as_it_shall_be(tmp_path: Path, options: list[str], mebibytes: int) -> None:
+    disk = tmp_path / "disk.img"
+    assert call(disk, *options) == DONE
+    sectors = subprocess.run(["cgpt", "show", "-i", "1", "-s", disk], capture_output=True, text=True, check=True).stdout
+    assert int(sectors) * 512 == mebibytes << 20
+
+
 def test_the_first_image_is_in_slot_a_which_is_confirmed(tmp_path: Path, image: Path) -> None:
     disk = tmp_path / "disk.img"
     assert call(disk, "--image", image) == DONE

@@ -1,4 +1,4 @@
-"""The slots on the disk: finds a component's partition, makes sure that nobody uses it, and opens it.
+"""The slots on the disk: finds a component's partition or file, makes sure that nobody uses it, and opens it.
 
 On a block device the partition's own device node is opened, so that the kernel keeps writes inside it. In a disk image
 there is only the file and a window into it.
@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping
 from bootctl import gpt
 from bootctl.active import running_slot
 from bootctl.errors import BootError
-from bootctl.settings import BootSettings, below
+from bootctl.settings import SLOT_IN_PATH, BootSettings, below
 from updated.core.errors import UpdatedError
 from updated.record import storage_error
 from updated.region import Region
+from updated.slot_file import SlotFile
 
 
 def boot_error(error: BootError) -> UpdatedError:
@@ -65,40 +66,72 @@ class Disk:
         return slot
 
     def component_sizes(self, slot: str) -> dict[str, int]:
-        """The size in bytes of each component's partition of `slot`."""
+        """How many bytes each component of `slot` can have."""
         table = self._table()
-        return {name: part.size(table.sector_size) for name, part in self._components(table, slot).items()}
+        partitions = {name: part.size(table.sector_size) for name, part in self._components(table, slot).items()}
+        return partitions | {name: file.capacity() for name, file in self._files(slot).items()}
+
+    def check_slot(self, slot: str) -> None:
+        """Raises what `open_slot` for writing would raise, and changes nothing."""
+        running = self._refuse_running(slot)
+        with self._opened(slot, os.O_RDWR | os.O_EXCL):
+            for file in self._files(slot, running).values():
+                file.check()
 
     @contextlib.contextmanager
     def open_slot(self, slot: str, *, write: bool) -> Iterator[dict[str, Region]]:
         """The components of the passive `slot`, open, with nobody else using them; closed at the end.
 
+        With `write`, files that are missing are made; not before the boot reference has left the slot. What was written
+        to files is on the medium when the body ends without an error.
         Raises `UpdatedError`: "slot-missing", "slot-running" (it is the running one), "slot-in-use" (it is mounted).
         """
-        if slot == self.running_slot():
-            raise UpdatedError(
-                "slot-running", f"slot {slot}", "is the running one, and is never written", "Report it."
-            )
+        running = self._refuse_running(slot)
         with self._opened(slot, (os.O_RDWR if write else os.O_RDONLY) | os.O_EXCL) as regions:
-            yield regions
+            with contextlib.ExitStack() as opened:
+                files = self._files(slot, running)
+                for name, file in files.items():
+                    regions[name] = file.open_passive(write=write)
+                    opened.callback(os.close, regions[name].fd)
+                yield regions
+            for file in files.values() if write else ():
+                file.settle()
 
     @contextlib.contextmanager
     def open_running(self) -> Iterator[dict[str, Region]]:
         """The components of the running slot, open for reading; closed at the end. Raises `UpdatedError`."""
-        with self._opened(self.running_slot(), os.O_RDONLY) as regions:
+        slot = self.running_slot()
+        with self._opened(slot, os.O_RDONLY) as regions, contextlib.ExitStack() as opened:
+            for name, file in self._files(slot).items():
+                regions[name] = file.open_running()
+                opened.callback(os.close, regions[name].fd)
             yield regions
+
+    def _refuse_running(self, slot: str) -> str:
+        """The running slot, which is another one."""
+        running = self.running_slot()
+        if slot == running:
+            raise UpdatedError(
+                "slot-running", f"slot {slot}", "is the running one, and is never written", "Report it."
+            )
+        return running
 
     @contextlib.contextmanager
     def _opened(self, slot: str, flags: int) -> Iterator[dict[str, Region]]:
+        """The components that are partitions."""
         table = self._table()
-        regions: dict[str, Region] = {}
-        try:
+        with contextlib.ExitStack() as opened:
+            regions: dict[str, Region] = {}
             for name, partition in self._components(table, slot).items():
                 regions[name] = self._open(table, partition, flags)
+                opened.callback(os.close, regions[name].fd)
             yield regions
-        finally:
-            for region in regions.values():
-                os.close(region.fd)
+
+    def _files(self, slot: str, running: str | None = None) -> Mapping[str, SlotFile]:
+        """The components that are files; `running` is the slot that runs, if this is another one."""
+        root, files = self._settings.root, self._settings.files
+        others = [path.replace(SLOT_IN_PATH, running) for _, path in files] if running is not None else []
+        return {name: SlotFile(root, path.replace(SLOT_IN_PATH, slot), others) for name, path in files}
 
     def _components(self, table: gpt.Table, slot: str) -> Mapping[str, gpt.Partition]:
         try:

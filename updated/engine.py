@@ -253,8 +253,7 @@ class Engine:
             case effects.Check(any_wave):
                 return await self._check(any_wave=any_wave)
             case effects.Invalidate(slot):
-                with self._disk.open_slot(slot, write=True):
-                    pass  # a slot that can't be written now keeps its place in the boot reference
+                self._disk.check_slot(slot)  # a slot that can't be written now keeps its place in the boot reference
                 self._commit(lambda view: model.invalidate(view, slot, active=self.state.facts.slot))
             case effects.Fetch(target):
                 return await self._fetch(target)

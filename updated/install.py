@@ -76,7 +76,7 @@ def install(
 ) -> Installed:
     """Makes `region` hold the image of `index`; then syncs. `announce` is told the plan, in words.
 
-    Raises `UpdatedError`: "image-too-large", "wrong-digest", "disk-error", and those of `Source`.
+    Raises `UpdatedError`: "image-too-large", "wrong-digest", "disk-full", "disk-error", and those of `Source`.
     """
     if index.root.image_size > region.size:
         raise UpdatedError(
@@ -84,6 +84,7 @@ def install(
             f"does not fit into the slot of {region.size} bytes",
             "The publisher must make a smaller image, or the machine needs larger slots.",
         )
+    region = region.sized(index.root.image_size)
     return _Installation(source, blob, index, region, line, progress, announce, local).run()
 
 

@@ -31,11 +31,12 @@ class Layout:
 
     slot_size: int
     state_size: int
+    esp_size: int = ESP_SIZE
 
     def partitions(self) -> list[tuple[str, int]]:
         """Name and size of each partition, in their order on the disk."""
         slots = [("rootfs-a", self.slot_size), ("rootfs-b", self.slot_size)]
-        return [("esp", ESP_SIZE), *slots, ("state", self.state_size)]
+        return [("esp", self.esp_size), *slots, ("state", self.state_size)]
 
     def disk_size(self) -> int:
         """The size of a disk image that holds it."""

@@ -12,7 +12,7 @@ import errno
 import fcntl
 import mmap
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from updated.core.errors import UpdatedError
 from updated.record import storage_error
@@ -35,15 +35,44 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """`size` bytes at `offset` of the open file `fd`."""
+    """`size` bytes at `offset` of the open file `fd`; `whole`: the file, of which `size` is the most that it can be."""
 
     fd: int
     offset: int
     size: int
+    whole: bool = False
+
+    def sized(self, length: int) -> Region:
+        """The region for an image of `length` bytes: a whole file gets this length. Raises `UpdatedError`.
+
+        What a file gets that it did not have reads as zeros. FAT writes them, and may find no room in the middle.
+        """
+        if not self.whole:
+            return self
+        try:
+            before = os.fstat(self.fd).st_size
+            try:
+                os.ftruncate(self.fd, length)
+            except OSError:
+                os.ftruncate(self.fd, before)
+                raise
+        except OSError as error:
+            raise storage_error("the slot", error) from None
+        return replace(self, size=length)
+
+    def fits(self, length: int) -> bool:
+        """Whether an image of `length` bytes can be what is here: a whole file has to be just as long."""
+        try:
+            return os.fstat(self.fd).st_size == length if self.whole else length <= self.size
+        except OSError as error:
+            raise storage_error("the slot", error) from None
 
     def open_direct(self) -> bool:
-        """Lets reads and writes pass the page cache by, where the window and the file allow it; whether they do."""
-        if self.offset % BLOCK or self.size % BLOCK or not self.size:
+        """Lets reads and writes pass the page cache by, where the window and the file allow it; whether they do.
+
+        Not those of a whole file: FAT makes it longer with zeros in the page cache; these would go to the disk first.
+        """
+        if self.whole or self.offset % BLOCK or self.size % BLOCK or not self.size:
             return False
         flags = fcntl.fcntl(self.fd, fcntl.F_GETFL)
         with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from updated.core.errors import UpdatedError
+from updated.core.state import Target
 from updated.directory import DirectorySource
 from updated.readback import digest
 from updated.task import ProgressReport, Task
@@ -29,11 +30,18 @@ def seal(task: Task) -> Mapping[str, Any]:
     release = check_target(trust, task, task.target)
     trust.forget_other_targets()
     for name, component in release.components.items():
-        found = digest(task.regions[name], component.size, ProgressReport(name))
+        region = task.regions[name]
+        if not region.fits(component.size):
+            raise _differs(task.target, name, f"has another length than the {component.size} bytes that are signed")
+        found = digest(region, component.size, ProgressReport(name))
         if found != component.sha256:
-            raise UpdatedError(
-                "slot-differs", f"component {name} in slot {task.target.slot}",
-                f"has the SHA-256 {found[:16]}… where {component.sha256[:16]}… is signed",
-                "It is not booted; the next try compares and mends it. If it stays so, the disk is failing.",
-            )
+            cause = f"has the SHA-256 {found[:16]}… where {component.sha256[:16]}… is signed"
+            raise _differs(task.target, name, cause)
     return {"notes": list(trust.notes), "expired": trust.expired()}
+
+
+def _differs(target: Target, name: str, cause: str) -> UpdatedError:
+    return UpdatedError(
+        "slot-differs", f"component {name} in slot {target.slot}", cause,
+        "It is not booted; the next try compares and mends it. If it stays so, the disk is failing.",
+    )

@@ -143,13 +143,14 @@ def read_release(trust: Trust, entry: ChannelEntry, task: Task) -> Release:
         raise UpdatedError(
             "incompatible", f"release {release.version}",
             f"has the components {_listed(release.components)}, and the slots have {_listed(task.sizes)}",
-            "Name the components in [disk] components, and lay out the disk with them.",
+            "Name the components in [disk] components, and lay out the disk with them; or in [disk] files.",
         )
     for name, component in release.components.items():
         if component.size > task.sizes[name]:
             raise UpdatedError(
                 "image-too-large", f"component {name} of release {release.version}",
                 f"has {component.size} bytes, and its slot holds {task.sizes[name]}",
-                "The publisher must make a smaller image, or the machine needs larger slots.",
+                "The publisher must make a smaller image, or the machine needs larger slots, or more room where it has "
+                "files for them.",
             )
     return release

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bootctl import settings
 from bootctl.settings import BootSettings, ConfigError, Layered, Origin, boot_settings, load
+from bootctl.toml_lines import key_lines
 
 VENDOR = "usr/lib/updated/updated.toml.d"
 MAIN = "etc/updated/updated.toml"
@@ -186,7 +187,7 @@ def test_the_line_of_any_key_of_any_document_is_right(tables: dict[str, tuple[di
             text += f"{quoted(key)} = {spelled(value, wide)}\n"
     assert tomllib.loads(text) == {table: entries for table, (entries, _) in tables.items()}
     found: dict[str, int] = {}
-    for key, line in settings._key_lines(text):
+    for key, line in key_lines(text):
         found.setdefault(key, line)
     assert found == expected
 
@@ -227,6 +228,8 @@ def test_all_settings_of_the_boot_reference(tmp_path: Path) -> None:
     text = """
 [disk]
 image = "/disk.img"
+components = ["rootfs", "verity"]
+files = { kernel = "/efi//EFI/updated/{slot}.efi", dtb = "/boot/{slot}/dtb" }
 [boot]
 backend = "grub"
 grubenv = "/efi/env"
@@ -245,6 +248,8 @@ x = 1
         efivars=f"{root}/sys/firmware/efi/efivars", efi_backup=f"{root}/var/lib/updated/boot/efi",
         fw_env_config=f"{root}/etc/fw", autoboot=f"{root}/boot/autoboot.txt",
         tryboot_partitions=(("a", 5), ("b", 6)), tries=5, count_confirmed=True,
+        components=("rootfs", "verity"),
+        files=(("dtb", f"{root}/boot/{{slot}}/dtb"), ("kernel", f"{root}/efi/EFI/updated/{{slot}}.efi")),
     )  # fmt: skip
     assert boot_settings(loaded(tmp_path, '[disk]\ndevice = "/dev/vda"\n')).device == "/dev/vda"
 
@@ -262,6 +267,9 @@ def test_the_system_partition_is_where_a_loader_is(tmp_path: Path) -> None:
 
 BACKENDS = "auto, gptprio, uboot, tryboot, systemd_boot, grub, efi"
 PARTITIONS = " does not give two slots a partition each. Give a table such as { a = 2, b = 3 }."
+OUT = " Take it out of components, or out of files."
+FILES = '. Give one such as { kernel = "/efi/EFI/updated/{slot}.efi" }.'
+PATH = ' is no absolute path with one {slot} in it. Give a path such as "/efi/EFI/updated/{slot}.efi".'
 KEYS = "backend, grubenv, esp, fw_env_config, autoboot, tryboot_partitions, tries, count_confirmed"
 
 
@@ -269,7 +277,20 @@ KEYS = "backend, grubenv, esp, fw_env_config, autoboot, tryboot_partitions, trie
     ("text", "message"),
     [
         ("[boot]\n\ntrise = 3\n", ":3: boot.trise: there is no such key. Use one of: " + KEYS + "."),
-        ("[disk]\npath = 1\n", ":2: disk.path: there is no such key. Use one of: device, image, components."),
+        ("[disk]\npath = 1\n", ":2: disk.path: there is no such key. Use one of: device, image, components, files."),
+        ("[disk]\nfiles = ['/x']\n", ":2: disk.files: ['/x'] is no table" + FILES),
+        ("[disk.files]\nkernel = 7\n", ":2: disk.files.kernel: 7" + PATH),
+        ("[disk.files]\nkernel = ''\n", ":2: disk.files.kernel: ''" + PATH),
+        ("[disk.files]\nkernel = 'efi/{slot}'\n", ":2: disk.files.kernel: 'efi/{slot}'" + PATH),
+        ("[disk.files]\nkernel = '/efi/x'\n", ":2: disk.files.kernel: '/efi/x'" + PATH),
+        ("[disk.files]\nkernel = '/{slot}/{slot}'\n", ":2: disk.files.kernel: '/{slot}/{slot}'" + PATH),
+        ("[disk.files]\nkernel = '/{slot}/../x'\n", ":2: disk.files.kernel: '/{slot}/../x'" + PATH),
+        ("[disk.files]\nKernel = '/{slot}'\n",
+         ":2: disk.files.Kernel: 'Kernel' is no component. Name it such as \"kernel\"."),
+        ("[disk]\n\nfiles = { rootfs = '/{slot}' }\n",
+         ":3: disk.files.rootfs: it is one of the components that are partitions." + OUT),
+        ("[disk.files]\nkernel = '/x/{slot}'\ninitrd = '/x//./{slot}'\n",
+         ":3: disk.files.initrd: '/x//./{slot}' is the path of another component too. Give each a path of its own."),
         ("boot = 1\n", ":1: boot: it is no table. Write it as a table: [boot]."),
         ('[boot]\nbackend = "lilo"\n', ":2: boot.backend: 'lilo' is no backend. Use one of: " + BACKENDS + "."),
         ("[boot]\nbackend = []\n", ":2: boot.backend: [] is no backend. Use one of: " + BACKENDS + "."),

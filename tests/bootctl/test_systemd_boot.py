@@ -817,6 +817,30 @@ def test_a_slot_without_a_file_is_empty_and_arming_it_names_the_file(machine: Ma
     assert (error.code, error.what) == ("entry-missing", f"{machine.images}/updated-b+0-0.efi")
 
 
+@pytest.mark.parametrize("kernel", [None, b""], ids=["not there", "no byte"])
+@pytest.mark.parametrize("name", ["updated-b+0-0.conf", "updated-b.conf", "updated-b+2-1.conf"])
+def test_a_kernel_that_is_written_after_its_entry_was_invalidated_boots_once_it_is_armed(
+    machine: Machine, kernel: bytes | None, name: str
+) -> None:
+    """As on a machine from the factory, whose slot b is empty: `updated` writes the image there."""
+    folder = machine.esp / "EFI/updated"
+    folder.mkdir()
+    machine.lay_out("updated-a.conf", name)
+    for path in machine.entries.iterdir():
+        path.write_text(re.sub("/([ab])/linux", r"/EFI/updated/\1.efi", path.read_text()))
+    (folder / "a.efi").write_bytes(b"a kernel")
+    if kernel is not None:
+        (folder / "b.efi").write_bytes(kernel)
+    machine.change(lambda view: model.invalidate(view, "b", active="a"))
+    assert machine.names() == ["updated-a.conf", "updated-b+0-0.conf"]
+    (folder / "b.efi").write_bytes(b"half a ker")
+    assert machine.state("b") == EMPTY
+    assert machine.loader.boots() == "a"
+    (folder / "b.efi").write_bytes(b"half a kernel, and the rest")
+    machine.change(arm())
+    assert [machine.loader.boots() for _ in range(4)] == ["b", "b", "b", "a"]
+
+
 def test_arming_an_entry_without_its_kernel_names_the_kernel(machine: Machine) -> None:
     (machine.esp / "b/linux").unlink()
     error = refused(machine, arm())

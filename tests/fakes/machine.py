@@ -79,6 +79,12 @@ class Machine:
         return mounted if mounted.exists() else self.folder / "state"
 
     @property
+    def esp(self) -> Path:
+        """The content of the EFI system partition, where it is mounted now; it is there when a test makes it."""
+        mounted = self.root / "efi"
+        return mounted if mounted.exists() else self.folder / "esp"
+
+    @property
     def log(self) -> Path:
         """What the daemon and health printed."""
         return self.folder / "log"
@@ -152,11 +158,12 @@ class Machine:
         return None if done.returncode == HEALTH_REJECTED else slot
 
     def power_off(self) -> None:
-        """Takes the state partition out of the tree, and the tree away."""
+        """Takes the state partition and the EFI system partition out of the tree, and the tree away."""
         self.stop_daemon()
-        mounted = self.root / "var/lib/updated"
-        if mounted.exists():
-            os.rename(mounted, self.folder / "state")
+        for partition, place in (("state", "var/lib/updated"), ("esp", "efi")):
+            mounted = self.root / place
+            if mounted.exists():
+                os.rename(mounted, self.folder / partition)
         if self.root.exists():
             remove_tree(self.root)
         self.reboot_asked.unlink(missing_ok=True)
@@ -209,6 +216,8 @@ class Machine:
         os.link(self.disk, root / "disk.img")
         shutil.rmtree(root / "var/lib/updated", ignore_errors=True)
         os.rename(self.folder / "state", root / "var/lib/updated")
+        if self.esp.exists():
+            os.rename(self.esp, root / "efi")
         null = root / "dev/null"
         if not null.exists():
             null.touch()

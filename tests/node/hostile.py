@@ -77,6 +77,19 @@ def cut_the_image(task: Task) -> None:
     overwrite(task, half, bytes(half))
 
 
+def change_the_kernel(task: Task) -> None:
+    """The component that is a file."""
+    fd, size = task.regions["kernel"].fd, int(MEANS["size"])
+    match MEANS["how"]:
+        case "longer":
+            os.pwrite(fd, b"x", size)
+        case "shorter":
+            os.ftruncate(fd, size - 1)
+        case "altered":
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_DIRECT)
+            os.pwrite(fd, b"x", size // 2)
+
+
 def write_nothing(task: Task, verb: str) -> None:
     if verb == "check":
         claim(check(task))
@@ -174,6 +187,7 @@ DEEDS: Mapping[str, Callable[[Task, str], None]] = {
     "another image": after_an_honest_download(write_another_image),
     "one byte": after_an_honest_download(change_one_byte),
     "half an image": after_an_honest_download(cut_the_image),
+    "the kernel": after_an_honest_download(change_the_kernel),
     "nothing": write_nothing,
     "another repository": use_another_repository,
     "old repository": use_an_old_repository,

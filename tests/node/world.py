@@ -63,13 +63,14 @@ class Publisher:
 
     def release(
         self, version: str, *, sick: bool = False, size: int = 3_000_000, compatible: str = COMPATIBLE,
-        channels: tuple[str, ...] = CHANNELS, patches: int = 2,
+        channels: tuple[str, ...] = CHANNELS, patches: int = 2, kernel: Path | None = None,
     ) -> None:
-        """Builds, adds and promotes a release."""
+        """Builds, adds and promotes a release, with the component `kernel` if one is given."""
         image = self.image(version, sick=sick, size=size)
+        second = [] if kernel is None else ["--component", f"kernel={kernel}"]
         self.call(
             "add", str(self.repository), "--keys", str(self.keys), "--version", version, "--compatible", compatible,
-            "--component", f"rootfs={image}", "--level", "1", "--patches", str(patches),
+            "--component", f"rootfs={image}", *second, "--level", "1", "--patches", str(patches),
         )
         for channel in channels:
             self.promote(version, channel)

@@ -129,6 +129,9 @@ def test_the_daemon_reaches_block_devices_but_no_other_and_writes_only_where_it_
         "-/boot/efi/loader",
         "-/boot/efi/EFI/Linux",
         "-/sys/firmware/efi/efivars",
+        "-/efi/EFI/updated",
+        "-/boot/EFI/updated",
+        "-/boot/efi/EFI/updated",
         "-/var/lib/node_exporter",
         "-/var/lib/prometheus/node-exporter",
     ]

@@ -78,6 +78,28 @@ def test_add_says_what_was_stored_and_what_was_used_again(releasectl: Run, tmp_p
     assert releasectl("verify", "repository")[0] == 0
 
 
+def test_a_release_has_each_component_that_is_named_with_patches_of_its_own(releasectl: Run, tmp_path: Path) -> None:
+    releasectl("init", "repository", "--keys", "keys")
+    system, kernel = tmp_path / "system.img", tmp_path / "linux.efi"
+    system.write_bytes(noise(1, 4_000_000))
+    kernel.write_bytes(noise(2, 2_000_001))
+    add(releasectl, "1.0.0", str(system), "--component", f"kernel={kernel}")
+    kernel.write_bytes(edited(kernel.read_bytes(), 1_000_000))
+    assert re.fullmatch(
+        r"Release 1\.1\.0 is published\.\n"
+        r"  rootfs: 4\.0 MB image, 4\.0 MB blob, 0\.0 MB of it new\n"
+        r"  kernel: 2\.0 MB image, 2\.0 MB blob, [012]\.\d MB of it new; patch from 1\.0\.0: 0\.0 MB\n",
+        add(releasectl, "1.1.0", str(system), "--component", f"kernel={kernel}"),
+    )
+    assert releasectl("verify", "repository")[0] == 0
+    again = releasectl(
+        "add", "repository", "--keys", "keys", "--version", "1.2.0", "--compatible", "demo",
+        "--component", f"kernel={kernel}", "--component", f"kernel={system}",
+    )  # fmt: skip
+    assert again[0] != 0
+    assert "kernel" in again[2]
+
+
 def test_a_terminal_gets_a_progress_bar_for_each_step(
     releasectl: Run, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

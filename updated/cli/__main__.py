@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     provision.add_argument("disk", help="the block device, or the image file, which is made")
     provision.add_argument("--slot-size", default="2G", help="the size of each slot (default: 2G)")
     provision.add_argument("--state-size", default="1G", help="the size of the state partition (default: 1G)")
+    provision.add_argument(
+        "--esp-size", default="64M", help="the size of the EFI system partition (default: 64M)"
+    )
     provision.add_argument("--image", metavar="FILE", help="write this image into slot a, and confirm the slot")
     provision.add_argument("--force", action="store_true", help="overwrite a disk that has a partition table")
     return parser

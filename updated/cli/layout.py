@@ -26,7 +26,7 @@ def size(text: str) -> int:
 
 def provision(options: argparse.Namespace) -> int:
     """Lays the disk out, and installs the factory image if one is given."""
-    layout = Layout(size(options.slot_size), size(options.state_size))
+    layout = Layout(size(options.slot_size), size(options.state_size), size(options.esp_size))
     try:
         lay_out(options.disk, layout, image=options.image, force=options.force)
     except BootError as error:
