@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from bootctl.settings import ConfigError
 from updated.config import KEYS, Settings, read_settings
+from updated.core.selection import Pin
+from updated.core.windows import Rate, Window, Windows
 
 LEAST = '[repository]\nurl = "https://updates.example.org/"\n[identity]\ncompatible = "box"\n'
 
@@ -226,3 +229,108 @@ def test_any_value_of_any_key_is_accepted_or_one_typed_error(place: tuple[str, s
         except ConfigError as error:
             if error.key != f"{table}.{key}":
                 raise
+
+
+# ----------------------------------------------------------------------------------------------------- windows, pins
+
+NIGHT = 'start = "22:00"\nlength_minutes = 240\n'
+
+
+def test_windows_are_read_with_their_zone(tmp_path: Path) -> None:
+    text = '[windows]\ntime_zone = "Europe/Berlin"\n[[windows.download]]\ndays = ["Mon", "Sun"]\n' + NIGHT
+    found = read(tmp_path, f"{text}[[windows.reboot]]\n{NIGHT}").policy
+    assert found.downloads.windows == (Window(frozenset({0, 6}), 22 * 60, 240),)
+    assert found.reboots.windows == (Window(frozenset(range(7)), 22 * 60, 240),)
+    assert str(found.downloads.zone) == str(found.reboots.zone) == "Europe/Berlin"
+    assert found.reboot_takes == 600
+    assert read(tmp_path, "[windows]\nreboot_takes_minutes = 7\n").policy.reboot_takes == 420
+    assert read(tmp_path, "[health]\nprobation_seconds = 0\n").policy.reboot_takes == 300
+
+
+def test_the_limits_of_bandwidth_have_windows_of_their_own(tmp_path: Path) -> None:
+    found = read(tmp_path, f'[windows]\ntime_zone = "UTC"\n[[fetch.bandwidth]]\n{NIGHT}limit = 0\n')
+    assert found.rates == (Rate(Windows((Window(start=22 * 60, minutes=240),), UTC), 0),)
+
+
+def offset(root: Path) -> int:
+    """That of the zone in summer, in minutes."""
+    zone = read(root, f"[[windows.download]]\n{NIGHT}").policy.downloads.zone
+    shift = datetime(2026, 7, 1, tzinfo=zone).utcoffset()
+    assert shift is not None
+    return int(shift.total_seconds()) // 60
+
+
+def test_the_clock_is_that_of_the_machine(tmp_path: Path) -> None:
+    assert offset(tmp_path) == 0, "without /etc/localtime it is UTC"
+    zone = (Path("/usr/share/zoneinfo/Asia/Kathmandu")).read_bytes()
+    place = tmp_path / "usr/share/zoneinfo/Asia/Kathmandu"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(zone)
+    for target in ("/usr/share/zoneinfo/Asia/Kathmandu", "../usr/share/zoneinfo/Asia/Kathmandu"):
+        (tmp_path / "etc/localtime").symlink_to(target)
+        assert offset(tmp_path) == 345
+        (tmp_path / "etc/localtime").unlink()
+    (tmp_path / "etc/localtime").write_bytes(zone)
+    assert offset(tmp_path) == 345
+
+
+def test_a_zone_that_is_not_there_is_told_with_the_mend(tmp_path: Path) -> None:
+    for name in ("Europe/Nowhere", "../etc/passwd", "/etc/localtime", "Europe"):
+        error = refusal(tmp_path, f'[windows]\ntime_zone = "{name}"\n[[windows.download]]\n{NIGHT}')
+        assert f"windows.time_zone: there is no time zone {name!r}" in str(error)
+        assert "tzdata" in error.mend
+    write(tmp_path, "etc/updated/updated.toml", "")
+    (tmp_path / "etc/localtime").symlink_to("/usr/share/zoneinfo/Europe/Berlin")
+    assert "/etc/localtime can't be read" in str(refusal(tmp_path, f"[[windows.download]]\n{NIGHT}"))
+    assert read(tmp_path).policy.downloads.windows == (), "a zone that nobody asks for need not be there"
+
+
+def test_reboot_windows_that_are_always_too_short_are_an_error(tmp_path: Path) -> None:
+    window = '[[windows.reboot]]\nstart = "03:00"\nlength_minutes = 9\n'
+    error = refusal(tmp_path, window)
+    assert "windows.reboot: the longest is open for 9 minutes, and a reboot with its checks takes 10" in str(error)
+    assert error.line == 5
+    read(tmp_path, f"[windows]\nreboot_takes_minutes = 9\n{window}")
+    read(tmp_path, f'{window}[[windows.reboot]]\nstart = "03:09"\nlength_minutes = 1\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('days = ["Monday"]', "days: ['Monday'] is not accepted. It holds a list of: Mon, Tue"),
+        ("days = []", "days: [] is not accepted"),
+        ("days = [[]]", "days: [[]] is not accepted"),
+        ('start = "24:00"', "start: '24:00' is not accepted"),
+        ('start = "9:00"', "start: '9:00' is not accepted"),
+        ("start = 22:00:00", "start: datetime.time(22, 0) is not accepted"),
+        ("length_minutes = 0", "length_minutes: 0 is not accepted"),
+        ("length_minutes = 10081", "length_minutes: 10081 is not accepted"),
+        ("length_minutes = true", "length_minutes: True is not accepted"),
+        ("limit = 1024", "limit: there is no such key"),
+    ],
+)
+def test_a_window_that_does_not_fit_is_named_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    rest = [line for line in NIGHT.splitlines() if line.split()[0] != text.split()[0]]
+    error = refusal(tmp_path, "\n".join([f"[[windows.download]]\n{NIGHT}[[windows.download]]", text, *rest]))
+    assert f"windows.download[1].{words}" in str(error)
+    assert error.line == 9
+
+
+def test_what_a_window_lacks_is_asked_for(tmp_path: Path) -> None:
+    assert "reboot[0].start: it is not set" in str(refusal(tmp_path, "[[windows.reboot]]\nlength_minutes = 1\n"))
+    assert "length_minutes: it is not set" in str(refusal(tmp_path, '[[windows.reboot]]\nstart = "00:00"\n'))
+    assert "fetch.bandwidth[0].limit: it is not set" in str(refusal(tmp_path, f"[[fetch.bandwidth]]\n{NIGHT}"))
+    for limit in ("1", "true", "-1"):
+        error = refusal(tmp_path, f"[[fetch.bandwidth]]\n{NIGHT}limit = {limit}\n")
+        assert "fetch.bandwidth[0].limit" in str(error)
+    assert "windows.download: there are 17 of them" in str(refusal(tmp_path, f"[[windows.download]]\n{NIGHT}" * 17))
+    assert "windows.download: {'start': 1} is not accepted" in str(refusal(tmp_path, "[windows.download]\nstart = 1\n"))
+
+
+def test_a_pin_is_a_version_and_there_is_one_of_its_kind(tmp_path: Path) -> None:
+    assert read(tmp_path, '[updates]\npin = "1.4.2"\n').policy.pin == Pin(only="1.4.2")
+    assert read(tmp_path, '[updates]\nnewest = "1.9"\n').policy.pin == Pin(newest="1.9")
+    assert read(tmp_path).policy.pin == Pin()
+    assert "updates.pin: '1.x' is not accepted" in str(refusal(tmp_path, '[updates]\npin = "1.x"\n'))
+    assert "updates.newest: 1.9 is not accepted" in str(refusal(tmp_path, "[updates]\nnewest = 1.9\n"))
+    assert "updates.newest: pin is set as well" in str(refusal(tmp_path, '[updates]\npin = "1"\nnewest = "1"\n'))

@@ -152,8 +152,8 @@ def test_the_example_names_every_key() -> None:
 def test_the_example_is_a_configuration(tmp_path: Path, everything: bool) -> None:
     text = EXAMPLE.read_text()
     if everything:
-        # Not together with device, and with url.
-        text = re.sub(r"^(image|path|expired_grace_days) = .*", "", with_every_key(text), flags=re.MULTILINE)
+        # Not together with device, with url, and with pin.
+        text = re.sub(r"^(image|path|expired_grace_days|newest) = .*", "", with_every_key(text), flags=re.MULTILINE)
     place = tmp_path / "etc/updated/updated.toml"
     place.parent.mkdir(parents=True)
     place.write_text(text)

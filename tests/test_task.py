@@ -10,7 +10,10 @@ from updated.region import Region
 from updated.task import Connection, Task
 
 NEAR = Connection("http://a/")
-FAR = Connection("http://a/", "/ca", "/certificate", "http://proxy/", 2048, ("http://b/", "file:///c"), 16, 5000, "/d")
+FAR = Connection(
+    "http://a/", "/ca", "/certificate", "http://proxy/", 2048, ("http://b/", "file:///c"), 16, 5000, "/d",
+    ((1, 2048), (9, 0)),
+)
 
 
 @pytest.mark.parametrize("connection", [None, NEAR, FAR], ids=["none", "least", "all"])
@@ -18,7 +21,7 @@ def test_a_task_survives_the_way(connection: Connection | None) -> None:
     task = Task(
         store="/store", export="/export", root_of_trust="{}", system_time=1.5, built=1, channel="stable",
         running="1.0.0", floor="1.0.0", compatible="box", denied=("1.1.0",), sizes={"rootfs": 100},
-        connection=connection, grace=86400, imported=9, allow_downgrade=True,
+        connection=connection, grace=86400, imported=9, allow_downgrade=True, pin="1.1.0", newest="1.9",
     )
     assert Task.from_json(task.to_json()) == task
 

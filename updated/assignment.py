@@ -13,6 +13,7 @@ from updated.children import account
 from updated.config import Settings
 from updated.core.errors import UpdatedError
 from updated.core.state import State, Target
+from updated.core.windows import rate_changes
 from updated.disk import Disk
 from updated.node import build_time
 from updated.region import Region
@@ -30,6 +31,7 @@ def make_task(
     connection = Connection(
         settings.url, settings.ca_bundle, settings.client_certificate, settings.proxy, settings.lowest_rate,
         settings.mirrors, settings.connections, settings.bandwidth_limit, settings.path,
+        rate_changes(settings.bandwidth_limit, settings.rates, int(system_time)),
     )
     return Task(
         store=os.path.join(store, "store"),
@@ -52,6 +54,8 @@ def make_task(
         seeds=seeds or {},
         grace=settings.grace,
         imported=imported,
+        pin=settings.policy.pin.only,
+        newest=settings.policy.pin.newest,
     )
 
 

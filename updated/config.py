@@ -5,20 +5,29 @@ The layers and their order are in `bootctl.settings`; here stands which keys the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from bootctl.health_settings import health_settings
 from bootctl.settings import MAIN_FILE, BootSettings, ConfigError, Layered, below, boot_settings, load
+from updated.core.errors import UpdatedError
 from updated.core.policy import Policy
 from updated.core.release import is_name
+from updated.core.selection import Pin
+from updated.core.version import Version
+from updated.core.windows import Rate
+from updated.window_settings import LOCAL_TIME, check_room, read_rates, read_windows, read_zone
 
 STATE_DIRECTORY = "/var/lib/updated"
 RUN_DIRECTORY = "/run/updated"
 OFF_SWITCH = "/usr/.noupdate"
+# From the command to reboot until health has seen the new slot, where nobody said how long that takes.
+USUAL_REBOOT_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,18 @@ def _one_of(*words: str) -> Callable[[Any], bool]:
     return lambda value: value in words
 
 
+def _tables(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+def _version(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    with contextlib.suppress(UpdatedError):
+        return value == "" or bool(Version(value).text)
+    return False
+
+
 def _command(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(word, str) and word for word in value)
 
@@ -96,11 +117,20 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
         "reboot_command": Key(["systemctl", "reboot"], _command, "a list of words"),
         "start_command": Key(["systemctl", "start"], _command, "a list of words"),
         "allow_downgrade": Key(False, lambda value: isinstance(value, bool), "true or false"),
+        "pin": Key("", _version, "a version, or nothing"),
+        "newest": Key("", _version, "a version, or nothing"),
+    },
+    "windows": {
+        "time_zone": Key(LOCAL_TIME, lambda value: _text(value) and value != "", '"localtime" or a zone'),
+        "download": Key([], _tables, "tables: [[windows.download]]"),
+        "reboot": Key([], _tables, "tables: [[windows.reboot]]"),
+        "reboot_takes_minutes": Key(0, _whole(0, 1440), "a whole number of minutes, 0 to 1440"),
     },
     "fetch": {
         "user": Key("updated-fetch", _text, "the name of an unprivileged user"),
         "connections": Key(4, _whole(1, 16), "a whole number, 1 to 16"),
         "bandwidth_limit": Key(0, _limit, "bytes per second, 1024 or more, or 0 for no limit"),
+        "bandwidth": Key([], _tables, "tables: [[fetch.bandwidth]]"),
     },
     "metrics": {
         "listen": Key(
@@ -118,7 +148,8 @@ ELSEWHERE = ("boot", "disk", "health")
 class Settings:
     """The merged configuration. Paths are as the kernel sees them: below `root` already.
 
-    `url` and `path` are never both set. `grace`: for how many seconds expired metadata is still accepted.
+    `url` and `path` are never both set. `grace`: for how many seconds expired metadata is still accepted. `rates`:
+    limits that go before `bandwidth_limit` in their windows.
     """
 
     root: str
@@ -139,6 +170,7 @@ class Settings:
     fetch_user: str
     connections: int
     bandwidth_limit: int
+    rates: tuple[Rate, ...]
     metrics_listen: str
     log_level: str
 
@@ -156,10 +188,19 @@ def read_settings(root: str = "/") -> Settings:
     layered = load(root)
     values = _checked(layered, root)
     _check_repository(layered, values["repository"])
+    if values["updates"]["pin"] and values["updates"]["newest"]:
+        raise layered.error("updates.newest", "pin is set as well", 'Keep one of the two; pin = "" takes a pin back.')
     boot = boot_settings(layered, root)
-    health_settings(layered)
+    probation = health_settings(layered).probation_seconds
     repository = values["repository"]
     updates = values["updates"]
+    windows, bandwidth = values["windows"], values["fetch"]["bandwidth"]
+    used = windows["download"] or windows["reboot"] or bandwidth
+    # Without a window the zone says nothing, and need not be there.
+    zone = read_zone(layered, root, windows["time_zone"]) if used else UTC
+    reboots = read_windows(layered, "windows.reboot", windows["reboot"], zone)
+    reboot_takes = windows["reboot_takes_minutes"] * 60 or probation + USUAL_REBOOT_SECONDS
+    check_room(layered, reboots, reboot_takes)
     off_switch = below(root, OFF_SWITCH)
     switched_off = os.path.exists(off_switch)
     place = layered.origin("updates.enabled")
@@ -186,12 +227,17 @@ def read_settings(root: str = "/") -> Settings:
             allow_downgrade=updates["allow_downgrade"],
             repository=bool(repository["url"] or repository["path"]),
             warn_early=repository["expiry_warning_days"] * 86400,
+            pin=Pin(updates["pin"], updates["newest"]),
+            downloads=read_windows(layered, "windows.download", windows["download"], zone),
+            reboots=reboots,
+            reboot_takes=reboot_takes,
         ),
         reboot_command=tuple(updates["reboot_command"]),
         start_command=tuple(updates["start_command"]),
         fetch_user=values["fetch"]["user"],
         connections=values["fetch"]["connections"],
         bandwidth_limit=values["fetch"]["bandwidth_limit"],
+        rates=read_rates(layered, "fetch.bandwidth", bandwidth, zone),
         metrics_listen=_listen_below(root, values["metrics"]["listen"]),
         log_level=values["log"]["level"],
     )

@@ -194,7 +194,11 @@ class Engine:
                 "bad-config", "the tables [disk] and [boot]", "can not change under a daemon that runs",
                 "Restart it: systemctl restart updated.",
             )
-        self.settings = settings
+        before, self.settings = self.settings.policy, settings
+        followed = before.followed(self.state)
+        taken = (followed, before.pin, before.allow_downgrade)
+        if (settings.policy.followed(self.state), settings.policy.pin, settings.policy.allow_downgrade) != taken:
+            self.submit(events.Reconfigured(self.now(), self._chance(), followed))
         self.tick()
 
     async def rest(self) -> None:

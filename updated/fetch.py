@@ -183,6 +183,7 @@ def _open_source(task: Task) -> Source:
             ca_bundle=connection.ca_bundle or None,
             client_certificate=connection.client_certificate or None,
             bandwidth_limit=connection.bandwidth_limit,
+            bandwidth_changes=connection.bandwidth_changes,
             connections=connection.connections,
         ),
     )

@@ -55,11 +55,11 @@ _MEND_SERVER = "Look at the log of the web server; it is tried again by itself."
 class HttpSettings:
     """How to talk to the server. Times are in seconds, `lowest_rate` in bytes per second over `window_seconds`.
 
-    `bandwidth_limit`: in bytes per second, 0 for none. `connections`: so many are kept for further requests; it is how
-    many threads use the source at once. `retries`: how often in sequence an attempt may bring nothing worth
-    mentioning; the pauses between double up to `longest_pause`, and only a server that asks for it gets `MAX_PAUSE`.
-    `redirect_hosts`: hosts to which a server on https may redirect besides itself. `client_certificate`: a PEM file
-    with certificate and key.
+    `bandwidth_limit`: in bytes per second, 0 for none; `bandwidth_changes`: from when on which other one counts.
+    `connections`: so many are kept for further requests; it is how many threads use the source at once. `retries`: how
+    often in sequence an attempt may bring nothing worth mentioning; the pauses between double up to `longest_pause`,
+    and only a server that asks for it gets `MAX_PAUSE`. `redirect_hosts`: hosts to which a server on https may redirect
+    besides itself. `client_certificate`: a PEM file with certificate and key.
     """
 
     connect_timeout: float = 10
@@ -67,6 +67,7 @@ class HttpSettings:
     lowest_rate: int = 1024
     window_seconds: float = 30
     bandwidth_limit: int = 0
+    bandwidth_changes: tuple[tuple[int, int], ...] = ()
     connections: int = 4
     retries: int = 3
     longest_pause: float = MAX_PAUSE
@@ -136,7 +137,8 @@ class HttpSource:
             raise bad_address(base_url)
         self._settings = settings
         self._throttle = throttle or Throttle(
-            settings.bandwidth_limit, settings.lowest_rate, settings.window_seconds, sleep=sleep, monotonic=monotonic
+            settings.bandwidth_limit, settings.lowest_rate, settings.window_seconds,
+            changes=settings.bandwidth_changes, sleep=sleep, monotonic=monotonic,
         )
         self._may_retry = may_retry
         self._safe = "/%" if quoted else "/"

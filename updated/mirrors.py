@@ -33,7 +33,9 @@ def open_mirrors(urls: Sequence[str], settings: HttpSettings) -> Source:
     """
     if len(urls) == 1:
         return open_source(urls[0], settings)
-    throttle = Throttle(settings.bandwidth_limit, settings.lowest_rate, settings.window_seconds)
+    throttle = Throttle(
+        settings.bandwidth_limit, settings.lowest_rate, settings.window_seconds, changes=settings.bandwidth_changes
+    )
     settings = dataclasses.replace(settings, retries=MAX_FAILURES - 1, longest_pause=LONGEST_PAUSE)
     return MirroredSource([functools.partial(open_source, url, settings, throttle) for url in urls])
 

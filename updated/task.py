@@ -32,7 +32,7 @@ class Connection:
     """How to reach the repository: at `path`, or at `url`, or else at `mirrors`, in this order.
 
     `lowest_rate` and `bandwidth_limit` (0: none) are in bytes per second, for all `connections` together; so many are
-    used at once.
+    used at once. `bandwidth_changes` are (from when on, in seconds since the epoch, the limit then), in order.
     """
 
     url: str
@@ -44,6 +44,7 @@ class Connection:
     connections: int = 4
     bandwidth_limit: int = 0
     path: str = ""
+    bandwidth_changes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class Task:
     the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold.
     `floor` is the newest version that was confirmed here, as far as the daemon knows. `grace`: for how many seconds
     metadata is accepted after its expiry. `allow_downgrade`: a recalled release may be left for the older one that the
-    channel names. `imported` is the open descriptor of a bundle or directory that takes the place of the repository.
-    `parent` is the process id of the daemon.
+    channel names. `pin` and `newest`: as `Pin` has them. `imported` is the open descriptor of a bundle or directory
+    that takes the place of the repository. `parent` is the process id of the daemon.
     """
 
     store: str
@@ -80,6 +81,8 @@ class Task:
     parent: int = 0
     grace: int = 0
     imported: int | None = None
+    pin: str = ""
+    newest: str = ""
 
     def descriptors(self) -> list[int]:
         """All open files that the child needs."""
@@ -97,7 +100,9 @@ class Task:
         value["denied"] = tuple(value["denied"])
         if value["connection"] is not None:
             mirrors = tuple(value["connection"]["mirrors"])
-            value["connection"] = Connection(**{**value["connection"], "mirrors": mirrors})
+            changes = tuple((at, limit) for at, limit in value["connection"]["bandwidth_changes"])
+            lists = {"mirrors": mirrors, "bandwidth_changes": changes}
+            value["connection"] = Connection(**{**value["connection"], **lists})
         value["target"] = value["target"] and Target(**value["target"])
         for key in ("regions", "seeds"):
             value[key] = {name: Region(**region) for name, region in value[key].items()}

@@ -5,9 +5,10 @@ No network code: times and pauses are given from outside, so that both can be te
 
 from __future__ import annotations
 
+import bisect
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 # What may come at once after a rest, in seconds of the limit.
@@ -18,7 +19,7 @@ class Throttle:
     """The limits of one process; every source of it is given the same one.
 
     `bandwidth_limit` and `lowest_rate` are in bytes per second, 0 for none. `window_seconds` is how long a connection
-    may stay below its share of the lowest rate.
+    may stay below its share of the lowest rate. `changes`: see `Bandwidth`.
     """
 
     def __init__(
@@ -27,15 +28,18 @@ class Throttle:
         lowest_rate: int,
         window_seconds: float,
         *,
+        changes: Sequence[tuple[int, int]] = (),
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.bandwidth = Bandwidth(bandwidth_limit, sleep=sleep, monotonic=monotonic)
+        self.bandwidth = Bandwidth(bandwidth_limit, changes=changes, sleep=sleep, monotonic=monotonic)
         self.floor = RateFloor(lowest_rate, window_seconds, monotonic=monotonic)
 
 
 class Bandwidth:
     """At most `limit` bytes per second over all threads that spend from it; 0 for no limit.
+
+    `changes`, in the order of time, are (from when on, the limit then), by `clock`, in seconds since the epoch.
 
     A token bucket, kept as the instant up to which the bytes so far use up the limit.
     """
@@ -44,26 +48,40 @@ class Bandwidth:
         self,
         limit: int,
         *,
+        changes: Sequence[tuple[int, int]] = (),
+        clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limit = limit
+        self._first_limit = limit
+        self._changes = changes
+        self._clock = clock
         self._sleep = sleep
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._used_up_to = float("-inf")
 
+    @property
+    def limit(self) -> int:
+        """The limit that counts now."""
+        if not self._changes:
+            return self._first_limit
+        passed = bisect.bisect_right(self._changes, self._clock(), key=lambda change: change[0])
+        return self._changes[passed - 1][1] if passed else self._first_limit
+
     def piece(self, most: int) -> int:
         """How many bytes to read at once, at most `most`: little enough to flow evenly."""
-        return min(most, max(1, int(self._limit * BURST_SECONDS))) if self._limit else most
+        limit = self.limit
+        return min(most, max(1, int(limit * BURST_SECONDS))) if limit else most
 
     def spend(self, count: int) -> None:
         """Returns when `count` more bytes are within the limit. Pauses without the lock: others queue up behind."""
-        if not self._limit:
+        limit = self.limit
+        if not limit:
             return
         with self._lock:
             now = self._monotonic()
-            self._used_up_to = max(self._used_up_to, now - BURST_SECONDS) + count / self._limit
+            self._used_up_to = max(self._used_up_to, now - BURST_SECONDS) + count / limit
             pause = self._used_up_to - now
         if pause > 0:
             self._sleep(pause)

@@ -15,7 +15,7 @@ from updated.core.release import (
     is_name,
     release_target,
 )
-from updated.core.selection import Choice, choose, effective_floor, is_denied, unreachable
+from updated.core.selection import Choice, Pin, choose, effective_floor, is_denied, unreachable
 from updated.core.state import Target
 from updated.core.version import Version
 from updated.task import Task
@@ -57,7 +57,7 @@ def choose_release(trust: Trust, task: Task) -> Choice:
     return choose(
         read_channel(trust, task.channel), Version(task.running), denied=task.denied,
         floor=None if floor is None else Version(floor), seed=task.seed, now=trust.reference_time,
-        any_wave=task.any_wave, allow_downgrade=task.allow_downgrade,
+        any_wave=task.any_wave, allow_downgrade=task.allow_downgrade, pin=Pin(task.pin, task.newest),
     )
 
 

@@ -94,4 +94,5 @@ states = st.builds(
     manifests=st.dictionaries(st.sampled_from("ab"), digests), leaving=st.sampled_from(("", "a", "b")),
     failing=st.just("") | digests, since=epochs, highest=st.just("") | versions.map(str), importing=st.booleans(),
     expiries=st.dictionaries(names, st.builds(Expiry, epochs, st.none() | epochs, st.booleans()), max_size=2),
+    reboots_took=st.lists(st.integers(0, 86400), max_size=3).map(tuple),
 )

@@ -13,9 +13,10 @@ from updated.core.decision import Decision
 from updated.core.errors import UpdatedError
 from updated.core.machine import decide, first_state
 from updated.core.policy import Policy
-from updated.core.selection import Reason
+from updated.core.selection import Pin, Reason
 from updated.core.state import BootFacts, Denial, Hold, Offer, Phase, State, Target, Verdict
 from updated.core.update import REBOOT_SECONDS
+from updated.core.windows import Window, Windows
 
 GOOD, OTHER_GOOD, BAD = SlotState(2, 0, True), SlotState(1, 0, True), SlotState()
 TRIAL = SlotState(2, 3, False)
@@ -457,3 +458,118 @@ def test_a_staged_release_of_a_node_without_a_repository_waits_in_peace() -> Non
     state = replace(staged(), next_check=0)
     policy = replace(ALONE, reboot_automatically=False)
     assert not decide(state, events.Tick(NOW, 0.5), policy).effects
+
+
+# ------------------------------------------------------------------------------------------- windows, configuration
+
+
+# Both are open on the day of 1970-01-01, from its beginning on.
+HOUR = Windows((Window(minutes=60),))
+IN_WINDOWS = Policy(interval=30 * 86400, downloads=HOUR, reboots=HOUR, reboot_takes=600)
+OFFER = Offer("1.1", "m11", 7)
+FETCHING = Target("1.1", "m11", "b")
+
+
+def fetching(**changes: Any) -> State:
+    return node(phase=Phase.FETCHING, target=FETCHING, offer=OFFER, **changes)
+
+
+def codes(decision: Decision) -> list[str]:
+    return [reason.code for reason in decision.state.reasons]
+
+
+def test_a_download_stops_when_its_window_closes_and_goes_on_in_the_next() -> None:
+    assert decide(fetching(), events.Tick(3599, 0.5), IN_WINDOWS) == Decision(fetching())
+    closed = decide(fetching(), events.Tick(3600, 0.5), IN_WINDOWS)
+    assert closed.effects == (effects.Stop(),)
+    assert (closed.state.phase, closed.state.target, codes(closed)) == (Phase.WAITING, None, ["download-window"])
+    assert closed.state.reasons[0].until == 86400
+    assert not decide(closed.state.with_changes(next_check=10**6), events.Tick(86399, 0.5), IN_WINDOWS).effects
+    again = decide(closed.state.with_changes(next_check=10**6), events.Tick(86400, 0.5), IN_WINDOWS)
+    assert kinds(again) == [effects.Invalidate, effects.Record, effects.Fetch]
+
+
+def test_a_download_that_a_person_insisted_on_goes_on_in_any_window() -> None:
+    assert not decide(fetching(insist=True), events.Tick(7200, 0.5), IN_WINDOWS).effects
+
+
+def test_a_download_stops_when_the_configuration_forbids_it() -> None:
+    for policy, code in ((Policy(enabled=False, disabled_by="x"), "disabled"), (Policy(pin=Pin(only="2")), "pinned")):
+        stopped = decide(fetching(), events.Tick(NOW, 0.5), policy)
+        assert (stopped.effects, codes(stopped)) == ((effects.Stop(),), [code])
+        assert not decide(stopped.state, events.Tick(NOW, 0.5), policy).effects
+
+
+def test_what_was_handed_over_is_not_kept_when_a_pin_forbids_it() -> None:
+    stopped = decide(fetching(insist=True, importing=True), events.Tick(NOW, 0.5), Policy(pin=Pin(only="2")))
+    assert stopped.effects == (effects.Stop(),)
+    assert (stopped.state.phase, stopped.state.offer, stopped.state.importing) == (Phase.IDLE, None, False)
+
+
+def test_a_hook_that_took_too_long_leads_to_no_reboot_outside_of_the_window() -> None:
+    asked = decide(staged(), events.Tick(NOW, 0.5), IN_WINDOWS)
+    for late, begins in ((3000, True), (3001, False), (7200, False)):
+        decision = decide(asked.state, events.HooksPassed(late, 0.5, "why", False), IN_WINDOWS)
+        assert (effects.Reboot("why") in decision.effects) == begins
+        assert codes(decision) == ([] if begins else ["reboot-window"])
+        assert decision.state.phase is (Phase.REBOOTING if begins else Phase.STAGED)
+
+
+def test_installing_at_once_waits_for_the_reboot_window_and_a_persons_reboot_does_not() -> None:
+    insisted = decide(staged().with_changes(insist=True, hold=Hold("eva")), events.ArmDone(7200, 0.5, 3), IN_WINDOWS)
+    assert (insisted.state.phase, codes(insisted)) == (Phase.STAGED, ["reboot-window"])
+    begun = decide(staged().with_changes(insist=True, hold=Hold("eva")), events.ArmDone(NOW, 0.5, 3), IN_WINDOWS)
+    asked = begun.effects[-1]
+    assert asked == effects.AskHooks("to boot 1.1 on trial", insist=True)
+    late = decide(begun.state, events.HooksPassed(7200, 0.5, "why", True), IN_WINDOWS)
+    assert (late.state.phase, codes(late)) == (Phase.STAGED, ["reboot-window"])
+    by_hand = decide(staged().with_changes(insist=True), events.RebootRequested(7200, 0.5, "root"), IN_WINDOWS)
+    gone = decide(by_hand.state, events.HooksPassed(9000, 0.5, "why", True), IN_WINDOWS)
+    assert kinds(gone) == [effects.Record, effects.Reboot]
+
+
+def test_the_time_from_the_command_to_the_confirmation_is_kept() -> None:
+    rebooting = staged().with_changes(phase=Phase.REBOOTING, since=NOW - 300)
+    trial = started(rebooting, facts("b", "1.1", "boot-2", a=OTHER_GOOD, b=TRIAL)).state
+    assert (trial.phase, trial.since) == (Phase.TRIAL, NOW - 300)
+    confirmed = observed(trial, facts("b", "1.1", "boot-2", a=OTHER_GOOD, b=GOOD)).state
+    assert (confirmed.reboots_took, confirmed.since) == ((300,), 0)
+
+
+def test_a_reboot_that_was_not_asked_for_here_is_not_measured() -> None:
+    cut = staged().with_changes(since=NOW - 300)
+    trial = started(cut, facts("b", "1.1", "boot-2", a=OTHER_GOOD, b=TRIAL)).state
+    assert trial.since == 0
+    assert not observed(trial, facts("b", "1.1", "boot-2", a=OTHER_GOOD, b=GOOD)).state.reboots_took
+
+
+def reconfigured(state: State, policy: Policy, followed: str = "stable") -> Decision:
+    return decide(state, events.Reconfigured(NOW, 0.5, followed), policy)
+
+
+def test_other_releases_are_looked_for_at_once() -> None:
+    for phase in (Phase.IDLE, Phase.WAITING, Phase.FAILED, Phase.FALLEN_BACK):
+        decision = reconfigured(node(phase=phase), POLICY)
+        assert (decision.state.next_check, decision.effects) == (NOW, ())
+        assert kinds(decide(decision.state, events.Tick(NOW, 0.5), POLICY)) == [effects.Check]
+
+
+def test_a_check_begins_again_and_an_import_goes_on() -> None:
+    decision = reconfigured(node(phase=Phase.CHECKING, insist=True), POLICY)
+    assert decision.effects == (effects.Stop(), effects.Check(any_wave=True))
+    assert not reconfigured(node(phase=Phase.CHECKING, insist=True, importing=True), POLICY).effects
+
+
+@pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.SEALING])
+def test_a_download_from_another_channel_is_given_up_and_any_other_goes_on(phase: Phase) -> None:
+    given_up = reconfigured(fetching().with_changes(phase=phase), Policy(channel="beta"))
+    assert (given_up.effects, given_up.state.target, given_up.state.offer) == ((effects.Stop(),), None, None)
+    assert (given_up.state.phase, given_up.state.next_check) == (Phase.IDLE, NOW)
+    assert not reconfigured(fetching().with_changes(phase=phase), POLICY).effects
+
+
+@pytest.mark.parametrize("phase", [Phase.STAGED, Phase.REBOOTING, Phase.TRIAL])
+def test_what_is_staged_rebooting_or_on_trial_stays_so(phase: Phase) -> None:
+    before = staged().with_changes(phase=phase)
+    decision = reconfigured(before, Policy(channel="beta"))
+    assert (decision.state.phase, decision.state.target, decision.effects) == (phase, before.target, ())

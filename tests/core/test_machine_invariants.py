@@ -21,13 +21,19 @@ from updated.core.effects import Effect
 from updated.core.errors import UpdatedError
 from updated.core.events import Event
 from updated.core.machine import decide, first_state
-from updated.core.policy import Policy
+from updated.core.policy import Policy, reboot_takes
+from updated.core.selection import Pin
 from updated.core.state import BootFacts, Offer, Phase, State, Target, Verdict, format_state, parse_state
 from updated.core.version import is_older
+from updated.core.windows import Window, Windows
 
 REFUSED = UpdatedError("hook-refused", "the pre-reboot hook drain", "failed", "Wait.")
 NETWORK = UpdatedError("unreachable", "the server", "is away", "Wait.")
 TRIES = 2
+# The world begins at 1970-01-01T00:16:40Z, and a step in it takes some seconds.
+HALF_OPEN = Windows(tuple(Window(start=minute, minutes=2) for minute in range(16, 1436, 4)))
+WINDOWS = (Windows(), HALF_OPEN, Windows((Window(start=720, minutes=60),)))
+PINS = (Pin(), Pin(only="1.1"), Pin(newest="1.2"))
 
 
 def reread(state: State) -> State:
@@ -42,7 +48,7 @@ class Node(RuleBasedStateMachine):
     def factory(self, automatic: bool, repository: bool, allow_downgrade: bool) -> None:
         self.policy = Policy(
             reboot_automatically=automatic, tries=TRIES, interval=10, repository=repository,
-            allow_downgrade=allow_downgrade,
+            allow_downgrade=allow_downgrade, reboot_takes=60,
         )
         self.handed_over = False
         self.content: dict[str, str | None] = {"a": "1.0", "b": None}
@@ -81,9 +87,20 @@ class Node(RuleBasedStateMachine):
         self.handed_over = self.handed_over and decision.state.importing
         self.saved = reread(decision.state)
         self.state = decision.state
+        self.check_windows(decision.effects)
         if any(isinstance(effect, effects.Stop) for effect in decision.effects):
             self.queue.clear()
         self.queue += decision.effects
+
+    def check_windows(self, decided: tuple[Effect, ...]) -> None:
+        """What nobody asked for is begun in its window alone, and what a pin forbids not at all."""
+        for effect in decided:
+            if isinstance(effect, effects.Fetch):
+                assert self.policy.pin.obstacle(effect.target.version) is None
+                assert self.state.insist or self.policy.downloads.opening(self.now).open
+            if isinstance(effect, effects.Reboot) and effect.reason.startswith("to boot"):
+                seconds = reboot_takes(self.state, self.policy)
+                assert self.policy.reboots.earliest(self.now, seconds) == self.now
 
     def event(self, kind: type[Event], **fields: object) -> Event:
         return kind(self.now, 0.5, **fields)
@@ -301,6 +318,11 @@ class Node(RuleBasedStateMachine):
     def a_person_chooses_a_channel(self, channel: str) -> None:
         self.submit(self.event(events.ChannelRequested, by="root", channel=channel))
 
+    @rule(downloads=st.sampled_from(WINDOWS), reboots=st.sampled_from(WINDOWS), pin=st.sampled_from(PINS))
+    def the_configuration_changes(self, downloads: Windows, reboots: Windows, pin: Pin) -> None:
+        self.policy = replace(self.policy, downloads=downloads, reboots=reboots, pin=pin)
+        self.submit(self.event(events.Reconfigured, followed=self.state.channel or self.policy.channel))
+
     @rule(until=st.none() | st.integers(1000, 2000))
     def a_person_holds(self, until: int | None) -> None:
         self.submit(self.event(events.HoldRequested, by="root", until=until))
@@ -339,6 +361,13 @@ class Node(RuleBasedStateMachine):
         assert self.state.importing == self.handed_over
 
     @invariant()
+    def what_is_fetched_may_be(self) -> None:
+        if self.state.phase is Phase.FETCHING:
+            decision = decide(self.state, events.Tick(self.now, 0.5), self.policy)
+            fits = self.state.insist or self.policy.downloads.opening(self.now).open
+            assert fits or decision.state.phase is not Phase.FETCHING
+
+    @invariant()
     def work_has_a_target(self) -> None:
         if self.state.phase in (Phase.FETCHING, Phase.SEALING, Phase.STAGED, Phase.TRIAL):
             assert self.state.target is not None
@@ -362,6 +391,7 @@ def test_every_event_in_every_phase_gives_a_decision() -> None:
         events.ChannelRequested(5, 0.5, "root", "beta"), events.HoldRequested(5, 0.5, "root", None),
         events.UnholdRequested(5, 0.5, "root"), events.AllowRequested(5, 0.5, "root", "1.1"),
         events.CheckDone(5, 0.5, None, ()), events.CheckDone(5, 0.5, Offer("1.1", "m", 1), ()),
+        events.Reconfigured(5, 0.5, "stable"), events.Reconfigured(5, 0.5, "beta"),
         events.FetchDone(5, 0.5), events.SealDone(5, 0.5), events.ArmDone(5, 0.5, 3),
         events.HooksPassed(5, 0.5, "why", False), events.HooksPassed(5, 0.5, "why", True),
         events.Failed(5, 0.5, NETWORK),

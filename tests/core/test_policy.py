@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bootctl.model import BootView, SlotState
 from tests.core.strategies import states
 from updated.core import effects, events
+from updated.core.document import format_time
 from updated.core.errors import UpdatedError
 from updated.core.machine import decide, first_state
 from updated.core.policy import (
@@ -24,8 +25,11 @@ from updated.core.policy import (
     pauses,
     reboot_obstacles,
     retry_at,
+    with_reboot,
 )
+from updated.core.selection import Pin
 from updated.core.state import BootFacts, Denial, Hold, Offer, Phase, State, Target
+from updated.core.windows import Window, Windows
 
 NOW = 1_800_000_000
 GOOD, UNUSED = SlotState(2, 0, True), SlotState()
@@ -145,3 +149,57 @@ def test_a_state_of_another_boot_loader_is_no_reason_to_fail() -> None:
 def test_the_clock_alone_never_makes_the_machine_raise(state: State, now: int, chance: float) -> None:
     after = decide(state, events.Tick(now, chance), Policy()).state
     decide(after, events.Started(now, chance, state.facts), Policy())
+
+
+# ------------------------------------------------------------------------------------------------ windows, pins
+
+
+def open_for(minutes: int, *, late: int = 0) -> Windows:
+    """Windows that opened `late` minutes before `NOW` and last for `minutes`, each day."""
+    minute = NOW // 60 % 1440 - late
+    return Windows((Window(start=minute % 1440, minutes=minutes),))
+
+
+BEGIN = NOW - NOW % 60
+
+
+def test_nothing_is_fetched_outside_of_its_window_but_on_a_persons_word() -> None:
+    closed = Policy(downloads=open_for(60, late=60))
+    (reason,) = install_obstacles(node(), closed, OFFER, NOW)
+    assert (reason.code, reason.until) == ("download-window", BEGIN + 23 * 3600)
+    assert reason.text == f"the download window is closed until {format_time(BEGIN + 23 * 3600)}"
+    assert codes(node(insist=True), closed) == []
+    assert codes(node(), Policy(downloads=open_for(60, late=59))) == []
+    assert codes(node(), Policy(reboots=open_for(60, late=60))) == []
+
+
+def test_the_machine_reboots_only_where_the_rest_of_the_window_holds_all_of_it() -> None:
+    for late, until in ((0, None), (21, None), (22, BEGIN + 86400 - 22 * 60), (60, BEGIN + 86400 - 3600)):
+        policy = Policy(reboots=open_for(31, late=late), reboot_takes=10 * 60)
+        found = reboot_obstacles(node(), policy, BEGIN)
+        assert [(reason.code, reason.until) for reason in found] == ([("reboot-window", until)] if until else [])
+
+
+def test_how_long_reboots_took_counts_more_than_what_was_expected() -> None:
+    policy = Policy(reboots=open_for(30), reboot_takes=10 * 60)
+    assert reboot_obstacles(node(reboots_took=(60, 1800)), policy, BEGIN) == ()
+    (reason,) = reboot_obstacles(node(reboots_took=(1801, 60)), policy, BEGIN)
+    assert reason.until is None
+    assert "no reboot window holds the 31 minutes" in reason.text
+
+
+def test_of_the_last_reboots_it_is_kept_how_long_they_took() -> None:
+    policy = Policy(reboot_takes=100)
+    trial = node(phase=Phase.TRIAL, since=NOW)
+    assert with_reboot(trial, policy, NOW + 400) == (400,)
+    assert with_reboot(replace(trial, reboots_took=(1, 2, 3)), policy, NOW + 4) == (2, 3, 4)
+    for off in (401, 0, -5):
+        assert with_reboot(trial, policy, NOW + off) == (), "the machine was off, or its clock was set"
+    assert with_reboot(replace(trial, since=0), policy, NOW) == (), "nobody knows when it began"
+
+
+def test_a_pin_holds_also_against_a_persons_word() -> None:
+    for pin, refused in ((Pin(only="1.1.0"), []), (Pin(only="1.2"), ["pinned"]), (Pin(newest="1.0"), ["pinned"])):
+        assert codes(node(), Policy(pin=pin)) == codes(node(insist=True), Policy(pin=pin)) == refused
+        staged = node(target=Target("1.1", "ab" * 32, "b", tries=3))
+        assert [reason.code for reason in reboot_obstacles(staged, Policy(pin=pin), NOW)] == refused

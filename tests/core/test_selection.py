@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from tests.core.strategies import channels, digests, versions
 from updated.core.release import Channel, ChannelEntry, Recall
 from updated.core.rollout import Rollout
-from updated.core.selection import Choice, choose, effective_floor, unreachable
+from updated.core.selection import Choice, Pin, choose, effective_floor, unreachable
 from updated.core.version import Version
 
 NOW = 1_800_000_000
+EVERYTHING = Pin()
 
 
 def entry(version: str, **changes: Any) -> ChannelEntry:
@@ -25,10 +26,11 @@ def entry(version: str, **changes: Any) -> ChannelEntry:
 def pick(
     *entries: ChannelEntry, running: str = "1.0", denied: tuple[str, ...] = (), floor: str | None = None,
     seed: float = 0.5, now: int = NOW, any_wave: bool = False, allow_downgrade: bool = False,
+    pin: Pin = EVERYTHING,
 ) -> Choice:
     return choose(
         Channel("stable", entries), Version(running), denied=denied, floor=None if floor is None else Version(floor),
-        seed=seed, now=now, any_wave=any_wave, allow_downgrade=allow_downgrade,
+        seed=seed, now=now, any_wave=any_wave, allow_downgrade=allow_downgrade, pin=pin,
     )
 
 
@@ -299,3 +301,57 @@ def test_without_permission_nothing_older_can_be_reached(situation: tuple[Channe
     for each in channel.entries:
         if each.version <= running:
             assert unreachable(channel, running, each, allow_downgrade=False) is not None
+
+
+# -------------------------------------------------------------------------------------------------------------- pins
+
+
+def test_a_pin_takes_just_its_version() -> None:
+    line = (entry("1.0"), entry("1.1"), entry("1.2"))
+    choice = pick(*line, pin=Pin(only="1.1.0"))
+    assert (version(choice), codes(choice)) == ("1.1", ["pinned"])
+    arrived = pick(*line, running="1.1", pin=Pin(only="1.1"))
+    assert (version(arrived), codes(arrived)) == (None, ["pinned"])
+    assert codes(pick(entry("1.1"), running="1.1", pin=Pin(only="1.1"))) == ["up-to-date"]
+
+
+def test_a_pin_that_leads_nowhere_says_so() -> None:
+    choice = pick(entry("1.0"), entry("1.2"), pin=Pin(only="1.1"))
+    assert (version(choice), codes(choice)) == (None, ["pinned", "pinned"])
+    assert choice.reasons[0].text == "[updates] pin admits 1.1 alone, and channel stable does not have it"
+    assert codes(pick(entry("1.0"), pin=Pin(only="1.1"))) == ["pinned"]
+
+
+def test_a_pin_alone_leads_to_nothing_older() -> None:
+    for allowed in (False, True):
+        choice = pick(entry("0.9"), entry("1.0"), pin=Pin(only="0.9"), allow_downgrade=allowed)
+        assert (version(choice), codes(choice)) == (None, ["pinned"])
+        assert "older than 1.0" in choice.reasons[0].text
+
+
+def test_a_recalled_release_is_left_only_for_one_that_the_pin_admits() -> None:
+    line = (entry("0.9"), entry("1.0", recalled=Recall("it is bad", Version("0.9"))))
+    assert version(pick(*line, allow_downgrade=True, pin=Pin(only="0.9"))) == "0.9"
+    assert version(pick(*line, allow_downgrade=True, pin=Pin(newest="1"))) == "0.9"
+    assert version(pick(*line, allow_downgrade=True, pin=Pin(only="1.0"))) is None
+
+
+def test_nothing_after_the_bound_is_taken() -> None:
+    line = (entry("1.0"), entry("1.1.5"), entry("1.2"))
+    choice = pick(*line, pin=Pin(newest="1.1"))
+    assert (version(choice), codes(choice)) == ("1.1.5", ["pinned"])
+    assert codes(pick(entry("1.2"), pin=Pin(newest="1.1"))) == ["pinned"]
+
+
+def test_a_barrier_that_is_not_admitted_is_not_passed_through() -> None:
+    choice = pick(entry("1.1", barrier=True), entry("1.2"), pin=Pin(only="1.2"))
+    assert (version(choice), codes(choice)) == (None, ["barrier", "pinned"])
+
+
+@given(channels, versions, versions, st.booleans())
+def test_what_is_chosen_is_always_admitted(channel: Channel, running: Version, bound: Version, only: bool) -> None:
+    pin = Pin(only=bound.text) if only else Pin(newest=bound.text)
+    choice = choose(channel, running, denied=(), floor=None, seed=0.0, now=NOW, any_wave=True, pin=pin)
+    if choice.entry is not None:
+        assert choice.entry.version == bound if only else pin.obstacle(choice.entry.version.text) is None
+        assert choice.entry.version > running

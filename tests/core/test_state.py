@@ -16,7 +16,9 @@ from updated.core.policy import Policy
 from updated.core.state import State, format_state, parse_state
 from updated.core.status import Report, fault_document, status_document, summary
 
-OPTIONAL = ("target", "offer", "error", "last_check", "hold", "fallback", "highest", "importing", "expiries")
+OPTIONAL = (
+    "target", "offer", "error", "last_check", "hold", "fallback", "highest", "importing", "expiries", "reboots_took",
+)
 
 
 def read(document: Any) -> State:

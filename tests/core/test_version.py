@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updated.core.errors import UpdatedError
-from updated.core.version import MAX_LENGTH, Version
+from updated.core.version import MAX_LENGTH, Version, is_within
 
 SEMVER_RELEASES = ["1.0.0", "2.0.0", "2.1.0", "2.1.1"]
 SEMVER_PRERELEASES = [
@@ -85,3 +85,16 @@ def test_any_text_is_a_version_or_one_typed_error(text: str) -> None:
 def test_what_is_no_version_is_refused(text: str) -> None:
     with pytest.raises(UpdatedError, match="is not a version"):
         Version(text)
+
+
+@pytest.mark.parametrize(
+    ("newest", "within", "beyond"),
+    [
+        ("1.9", ["0.1", "1", "1.9", "1.9.0-rc.1", "1.9.7", "1.9.7.2", "1.9.8-rc.1"], ["1.10", "2", "1.10-rc.1"]),
+        ("1.9.0", ["1.9", "1.9.0.4"], ["1.9.1", "1.9.1-rc.1", "1.10"]),
+        ("1", ["1.999", "0.9"], ["2.0.0-alpha", "2"]),
+        ("1.9-rc.2", ["1.9-rc.1", "1.9-rc.2", "1.8.7"], ["1.9-rc.3", "1.9", "1.9.1"]),
+    ],
+)  # fmt: skip
+def test_a_bound_stands_for_all_that_begins_as_it_does(newest: str, within: list[str], beyond: list[str]) -> None:
+    assert [text for text in (*within, *beyond) if is_within(Version(text), Version(newest))] == within

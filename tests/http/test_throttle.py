@@ -200,3 +200,34 @@ def test_as_long_as_nobody_is_too_slow_all_together_bring_the_lowest_rate(
             return
         # What is still owed is at most the open window of each connection.
         assert received >= rate * (waited - 4 * window) - 1e-6
+
+
+def test_the_limit_changes_at_its_times() -> None:
+    clock = [0.0]
+    bandwidth = Bandwidth(1000, changes=((10, 0), (20, 5000)), clock=lambda: clock[0], sleep=lambda _: None)
+    limits = []
+    for now in (0, 9.9, 10, 19, 20, 10**9):
+        clock[0] = now
+        limits.append(bandwidth.limit)
+    assert limits == [1000, 1000, 0, 0, 5000, 5000]
+
+
+def test_a_download_that_runs_goes_at_the_limit_that_counts() -> None:
+    now, pauses = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        now[0] += seconds
+
+    changes = ((10, 100), (30, 0))
+    bandwidth = Bandwidth(1000, changes=changes, clock=lambda: now[0], sleep=sleep, monotonic=lambda: now[0])
+    received = {1000: 0, 100: 0}
+    while now[0] < 30:
+        limit, piece = bandwidth.limit, bandwidth.piece(65536)
+        bandwidth.spend(piece)
+        received[limit] += piece
+    assert received[1000] == pytest.approx(10 * 1000, rel=0.02)
+    assert received[100] == pytest.approx(20 * 100, rel=0.02)
+    pauses.clear()
+    bandwidth.spend(10**9)
+    assert pauses == []

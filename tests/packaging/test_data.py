@@ -27,8 +27,11 @@ KEYS = {
         "backend", "grubenv", "esp", "fw_env_config", "autoboot", "tryboot_partitions", "tries", "count_confirmed",
     },
     "identity": {"compatible"},
-    "updates": {"enabled", "interval_seconds", "reboot", "reboot_command", "start_command", "allow_downgrade"},
-    "fetch": {"user", "connections", "bandwidth_limit"},
+    "updates": {
+        "enabled", "interval_seconds", "reboot", "reboot_command", "start_command", "allow_downgrade", "pin", "newest",
+    },
+    "windows": {"time_zone", "download", "reboot", "reboot_takes_minutes"},
+    "fetch": {"user", "connections", "bandwidth_limit", "bandwidth"},
     "health": {
         "probation_seconds", "probation_interval_seconds", "deadline_seconds", "reboots_per_release", "reboots_per_day",
         "greenboot", "health_checker",
@@ -54,6 +57,8 @@ DEFAULTS = {
     ("updates", "reboot"): "auto",
     ("updates", "reboot_command"): ["systemctl", "reboot"],
     ("updates", "start_command"): ["systemctl", "start"],
+    ("windows", "time_zone"): "localtime",
+    ("windows", "reboot_takes_minutes"): 0,
     ("fetch", "user"): "updated-fetch",
     ("fetch", "connections"): 4,
     ("fetch", "bandwidth_limit"): 0,

@@ -9,7 +9,7 @@ from updated.core.decision import Decision, denied_with, resting_phase
 from updated.core.effects import Effect, Record, Reject, Seal, Stop
 from updated.core.errors import UpdatedError
 from updated.core.events import Event, Observed, Started
-from updated.core.policy import Policy
+from updated.core.policy import Policy, with_reboot
 from updated.core.state import Denial, Fallback, Phase, State, Target
 from updated.core.update import IMPORT_AGAIN, can_leave_slot, leave_slot
 from updated.core.version import newer_of, same_version
@@ -60,7 +60,7 @@ def observed(state: State, event: Started | Observed, policy: Policy) -> Decisio
             state = state.with_changes(judged=verdict.boot_id)
             return _fall_back(state, event, left, verdict.reason or "its health checks failed")
     if state.target is not None and state.target.slot == facts.slot:
-        return _in_the_new_slot(state, event, state.target)
+        return _in_the_new_slot(state, event, policy, state.target)
     if state.target is not None and other_boot:
         return _booted_the_old_slot(state, event, state.target)
     if state.target is not None and state.target.armed and not facts.view.state(state.target.slot).bootable:
@@ -90,13 +90,15 @@ def _left(state: State, slot: str, version: str) -> Target:
     return Target(state.versions.get(slot, version) if known else version, state.manifests.get(slot, ""), slot)
 
 
-def _in_the_new_slot(state: State, event: Event, target: Target) -> Decision:
+def _in_the_new_slot(state: State, event: Event, policy: Policy, target: Target) -> Decision:
     facts = state.facts
     if not facts.view.state(facts.slot).confirmed:
-        return Decision(state.with_changes(phase=Phase.TRIAL, error=None))
+        # Only of a reboot that was asked for here it is known when it began.
+        since = state.since if state.phase in (Phase.REBOOTING, Phase.TRIAL) else 0
+        return Decision(state.with_changes(phase=Phase.TRIAL, error=None, since=since))
     settled = state.with_changes(
         phase=Phase.IDLE, target=None, offer=None, reasons=(), error=None, failures=0, fallback=None, insist=False,
-        next_check=event.now,
+        next_check=event.now, since=0, reboots_took=with_reboot(state, policy, event.now),
     )
     records: tuple[Effect, ...] = (
         Record("confirmed", target.version, f"slot {facts.slot} passed its health checks"),

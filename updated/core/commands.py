@@ -15,6 +15,7 @@ from updated.core.events import (
     ImportRequested,
     InstallRequested,
     RebootRequested,
+    Reconfigured,
     RollbackRequested,
     UnholdRequested,
 )
@@ -78,7 +79,9 @@ def reboot_staged(state: State, event: RebootRequested, policy: Policy) -> Decis
         return refusal(state, "the reboot", "the boot reference does not name the new slot yet", "Try it again soon.")
     reason = f"asked for by {event.by}"
     if not event.force:
-        return begin_reboot(state, AskHooks(reason, insist=True), state.target.version)
+        # That an installation was insisted on before says less than this word.
+        at_once = state.with_changes(insist=False)
+        return begin_reboot(at_once, AskHooks(reason, insist=True), state.target.version)
     decision = reboot_now(state, reason, event.now)
     return Decision(decision.state, (Baseline(state.target.version), *decision.effects))
 
@@ -122,6 +125,19 @@ def channel(state: State, event: ChannelRequested, policy: Policy) -> Decision:
     if state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING):
         return Decision(_given_up(changed), (Stop(), record))
     return Decision(changed, (record,))
+
+
+def reconfigured(state: State, event: Reconfigured, policy: Policy) -> Decision:
+    """Looks again at once; a download from another channel is given up."""
+    changed = state.with_changes(next_check=event.now)
+    if state.phase is Phase.CHECKING and not state.importing and policy.repository:
+        decision = begin_check(changed)
+        return Decision(decision.state, (Stop(), *decision.effects))
+    if event.followed == policy.followed(state):
+        return Decision(changed)
+    if state.phase in (Phase.FETCHING, Phase.SEALING):
+        return Decision(_given_up(changed.with_changes(offer=None)), (Stop(),))
+    return Decision(changed.with_changes(offer=None))
 
 
 def _given_up(state: State) -> State:

@@ -106,6 +106,16 @@ class AllowRequested(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Reconfigured(Event):
+    """The configuration was read again, and says otherwise which releases are taken.
+
+    `followed` is the channel that was followed before.
+    """
+
+    followed: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckDone(Event):
     """The channel was read: there is an offer, or there are reasons why not.
 

@@ -26,6 +26,7 @@ from updated.core.events import (
     InstallRequested,
     Observed,
     RebootRequested,
+    Reconfigured,
     RollbackRequested,
     SealDone,
     Started,
@@ -64,6 +65,7 @@ ANY_PHASE: Mapping[type[Event], Handler] = {
     HoldRequested: commands.hold,
     UnholdRequested: commands.unhold,
     AllowRequested: commands.allow,
+    Reconfigured: commands.reconfigured,
 }
 
 # An import is over when the node leaves these, whatever it was that ended it.
@@ -85,6 +87,7 @@ TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     (Phase.CHECKING, CheckRequested): commands.at_it_already,
     (Phase.CHECKING, InstallRequested): commands.install_while_checking,
     (Phase.CHECKING, ImportRequested): commands.import_while_checking,
+    (Phase.FETCHING, Tick): update.tick_fetching,
     (Phase.FETCHING, FetchDone): update.fetch_done,
     (Phase.SEALING, SealDone): update.seal_done,
     (Phase.STAGED, ArmDone): update.arm_done,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
-from updated.core.selection import Reason, is_denied
-from updated.core.state import Offer, State
+from updated.core.selection import Pin, Reason, is_denied
+from updated.core.state import Offer, Phase, State
 from updated.core.version import is_older
+from updated.core.windows import Windows
 
 FIRST_RETRY_SECONDS = 60
 LONGEST_RETRY_SECONDS = 4 * 3600
 # So often a boot loader may start the old slot though the new one is first, before only a person reboots again.
 MOST_IGNORED_BOOTS = 2
+# Of how many reboots it is kept how long they took, and how many times longer than expected one may have taken.
+REBOOTS_KEPT = 3
+MOST_TIMES_LONGER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,9 @@ class Policy:
     `allow_downgrade`: a recalled release may be left for an older one that the channel names.
     `enabled` is False when a person switched updates off in the configuration, and `disabled_by` then names where.
     `repository` is False when the configuration names none, so that releases come by import alone. `warn_early`: how
-    many seconds before metadata expires people shall hear of it.
+    many seconds before metadata expires people shall hear of it. `pin` says which versions are admitted. Images are
+    fetched in `downloads`, and the machine reboots by itself in `reboots`, where at least `reboot_takes` seconds must
+    be left, until it was measured how long that takes.
     """
 
     enabled: bool = True
@@ -35,6 +41,10 @@ class Policy:
     allow_downgrade: bool = False
     repository: bool = True
     warn_early: int = 7 * 86400
+    pin: Pin = field(default_factory=Pin)
+    downloads: Windows = field(default_factory=Windows)
+    reboots: Windows = field(default_factory=Windows)
+    reboot_takes: int = 600
 
     def followed(self, state: State) -> str:
         """The channel that the node follows: a person's choice, or else that of the configuration."""
@@ -53,14 +63,21 @@ def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> t
     if is_older(offer.version, state.facts.version) and not policy.allow_downgrade:
         text = f"{offer.version} is older than {state.facts.version}, and [updates] allow_downgrade is off"
         reasons.append(Reason("downgrade", text))
+    pinned = policy.pin.obstacle(offer.version)
+    if pinned is not None:
+        reasons.append(pinned)
     if not state.insist:
         reasons += pauses(state, policy, now)
+        reasons += download_window_obstacles(policy, now)
     return tuple(reasons)
 
 
 def reboot_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
     """Why the node may not reboot by itself into what is staged; empty when it may."""
-    reasons = list(pauses(state, policy, now))
+    reasons = [*pauses(state, policy, now), *reboot_window_obstacles(state, policy, now)]
+    pinned = policy.pin.obstacle(state.target.version) if state.target is not None else None
+    if pinned is not None:
+        reasons.append(pinned)
     if not policy.reboot_automatically:
         reasons.append(Reason("manual-reboot", "the reboot is left to a person (updatectl reboot)"))
     if state.target is not None and state.target.ignored >= MOST_IGNORED_BOOTS:
@@ -78,6 +95,51 @@ def pauses(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
         end = "until somebody lifts it" if state.hold.until is None else f"until {format_time(state.hold.until)}"
         reasons.append(Reason("held", f"held by {state.hold.by} {end}", state.hold.until))
     return tuple(reasons)
+
+
+def download_window_obstacles(policy: Policy, now: int) -> tuple[Reason, ...]:
+    """Why no image may be fetched at `now`, by the download windows."""
+    opening = policy.downloads.opening(now)
+    if opening.open:
+        return ()
+    return (Reason("download-window", f"the download window is closed{_until(opening.until)}", opening.until),)
+
+
+def reboot_window_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
+    """Why the node may not begin to reboot at `now`, by the reboot windows: the rest of one must hold all of it."""
+    seconds = reboot_takes(state, policy)
+    at = policy.reboots.earliest(now, seconds)
+    if at == now:
+        return ()
+    minutes = -(-seconds // 60)
+    if at is None:
+        text = f"no reboot window holds the {minutes} minutes that a reboot with its checks takes; make one longer"
+    elif policy.reboots.opening(now).open:
+        text = f"what is left of the reboot window is too short for a reboot of {minutes} minutes; waits{_until(at)}"
+    else:
+        text = f"the reboot window is closed{_until(at)}"
+    return (Reason("reboot-window", text, at),)
+
+
+def _until(at: int | None) -> str:
+    return "" if at is None else f" until {format_time(at)}"
+
+
+def reboot_takes(state: State, policy: Policy) -> int:
+    """From the command to reboot until the new slot is confirmed, in seconds: the longest of the last times."""
+    return max(state.reboots_took, default=policy.reboot_takes)
+
+
+def with_reboot(state: State, policy: Policy, now: int) -> tuple[int, ...]:
+    """How long the last reboots took, with the one that the confirmation at `now` ends.
+
+    One that took many times as long as expected says nothing: the machine was off, or its clock was set.
+    """
+    seconds = now - state.since
+    measured = state.since > 0 and state.phase in (Phase.REBOOTING, Phase.TRIAL)
+    if not measured or not 0 < seconds <= MOST_TIMES_LONGER * policy.reboot_takes:
+        return state.reboots_took
+    return (*state.reboots_took, seconds)[-REBOOTS_KEPT:]
 
 
 def no_repository() -> Reason:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from updated.core.document import format_time
+from updated.core.errors import UpdatedError
 from updated.core.release import Channel, ChannelEntry
 from updated.core.rollout import percent
-from updated.core.version import Version, same_version
+from updated.core.version import Version, is_within, same_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,32 @@ class Reason:
     code: str
     text: str
     until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What the configuration admits: the version `only` alone, or nothing newer than `newest`; all when both are empty.
+
+    `newest` stands for all that begins as it does: see `is_within`.
+    """
+
+    only: str = ""
+    newest: str = ""
+
+    def obstacle(self, version: str) -> Reason | None:
+        """Why `version` may not be installed; None when it may."""
+        if self.only and not same_version(version, self.only):
+            return Reason("pinned", f"{version} is not taken: [updates] pin admits {self.only} alone")
+        if self.newest and not _is_within(version, self.newest):
+            return Reason("pinned", f"{version} is not taken: [updates] newest admits nothing after {self.newest}")
+        return None
+
+
+def _is_within(version: str, newest: str) -> bool:
+    try:
+        return is_within(Version(version), Version(newest))
+    except UpdatedError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +65,26 @@ def choose(
     now: int,
     any_wave: bool = False,
     allow_downgrade: bool = False,
+    pin: Pin = Pin(),
 ) -> Choice:
     """The newest release of `channel` that a node on `running` may take at `now` (seconds since the epoch).
 
     `denied` holds versions and manifest digests of releases that failed here; `floor` is the lowest version that is
     accepted again; `seed` in [0, 1) is the node's place in a rollout; `any_wave` takes a release before its wave;
-    `allow_downgrade` takes, for want of a newer one, the older release that replaces a recalled one that runs.
+    `allow_downgrade` takes, for want of a newer one, the older release that replaces a recalled one that runs; `pin` is
+    what the configuration admits.
     """
     own = channel.entry(running)
     newer = [entry for entry in channel.entries if entry.version > running]
     refused = frozenset(denied)
     floor = effective_floor(channel, floor, allow_downgrade=allow_downgrade)
-    reasons: list[Reason] = []
+    reasons: list[Reason] = _out_of_reach(channel, running, pin)
     if own is not None and own.deadend is not None:
         reasons.append(Reason("deadend", f"{running} is the end of its line: {own.deadend}"))
     else:
         barrier = next((entry.version for entry in newer if entry.barrier and entry.recalled is None), None)
         for entry in reversed(newer):
-            reason = _obstacle(entry, running, barrier, refused, floor, seed, now, any_wave=any_wave)
+            reason = _obstacle(entry, running, barrier, refused, floor, seed, now, pin, any_wave=any_wave)
             if reason is None:
                 return Choice(entry, tuple(reasons))
             reasons.append(reason)
@@ -67,11 +96,22 @@ def choose(
         if not allow_downgrade:
             text = f"{recalled.text}; {replacement.version} replaces it, and [updates] allow_downgrade is off"
             return Choice(None, (Reason("downgrade", text), *reasons))
-        reason = _obstacle(replacement, running, None, refused, floor, seed, now, any_wave=any_wave)
+        reason = _obstacle(replacement, running, None, refused, floor, seed, now, pin, any_wave=any_wave)
         if reason is None:
             return Choice(replacement, (recalled, *reasons))
         return Choice(None, (recalled, reason, *reasons))
     return Choice(None, tuple(reasons) or (_nothing_newer(channel, running),))
+
+
+def _out_of_reach(channel: Channel, running: Version, pin: Pin) -> list[Reason]:
+    """What is wrong with a pin that leads nowhere."""
+    if not pin.only or Version(pin.only) == running:
+        return []
+    if channel.entry(Version(pin.only)) is None:
+        return [Reason("pinned", f"[updates] pin admits {pin.only} alone, and channel {channel.name} does not have it")]
+    if Version(pin.only) < running:
+        return [Reason("pinned", f"[updates] pin admits {pin.only} alone, which is older than {running}")]
+    return []
 
 
 def _nothing_newer(channel: Channel, running: Version) -> Reason:
@@ -125,6 +165,7 @@ def _obstacle(
     floor: Version | None,
     seed: float,
     now: int,
+    pin: Pin,
     *,
     any_wave: bool,
 ) -> Reason | None:
@@ -133,6 +174,9 @@ def _obstacle(
         return Reason("recalled", f"{version} was recalled: {entry.recalled.reason}")
     if floor is not None and version < floor:
         return Reason("below-floor", f"{version} is below {floor}, the lowest version that this node accepts")
+    pinned = pin.obstacle(version.text)
+    if pinned is not None:
+        return pinned
     if barrier is not None and version > barrier:
         return Reason("barrier", f"{version} can only be reached through {barrier}")
     if entry.minimum is not None and running < entry.minimum:

@@ -124,7 +124,8 @@ class State:
     `manifests` says which manifest each slot was installed from. `leaving` is the slot that a person wants to leave.
     `failing` is the manifest whose installation failed last; `since`: when the command to reboot was given, while it is
     rebooting; 0 before that. `highest` is the newest version that was seen confirmed. `importing`: the release comes
-    from what a person handed over. `expiries`: by role, of the last check that succeeded.
+    from what a person handed over. `expiries`: by role, of the last check that succeeded. `reboots_took`: from the
+    command to the confirmation, in seconds, of the last ones.
     """
 
     facts: BootFacts
@@ -151,6 +152,7 @@ class State:
     highest: str = ""
     importing: bool = False
     expiries: Mapping[str, Expiry] = field(default_factory=dict)
+    reboots_took: tuple[int, ...] = ()
 
     @property
     def passive(self) -> str:
@@ -224,6 +226,7 @@ def format_state(state: State) -> dict[str, Any]:
             role: {"at": each.at, "lifetime": each.lifetime, "accepted": each.accepted}
             for role, each in state.expiries.items()
         },
+        "reboots_took": [{"seconds": seconds} for seconds in state.reboots_took],
     }
 
 
@@ -293,6 +296,9 @@ def _state(document: Object) -> State:
         highest=document.text("highest") if document.has("highest") else "",
         importing=document.has("importing") and document.flag("importing"),
         expiries=_expiries(document.object("expiries")) if document.has("expiries") else {},
+        reboots_took=tuple(
+            each.number("seconds") for each in document.objects("reboots_took", most=16)
+        ) if document.has("reboots_took") else (),
     )
     names = state.facts.view.names
     if len(names) != 2 or len(set(names)) != 2 or state.facts.slot not in names:

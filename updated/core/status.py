@@ -16,6 +16,7 @@ from updated.core.expiry import accepted, grace_text, notices
 from updated.core.policy import Policy
 from updated.core.probation import probation_text
 from updated.core.state import Phase, State
+from updated.core.windows import Windows
 
 SCHEMA = 1
 
@@ -130,6 +131,9 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
             "rate": int(progress.rate), "eta_seconds": progress.eta_seconds,
         },
         "plan": report.plan if progress is not None and report.plan else None,
+        "windows": {
+            "download": _opening(policy.downloads, now), "reboot": _opening(policy.reboots, now),
+        },
         "reasons": [
             {"code": reason.code, "text": reason.text, "until": _time(reason.until)} for reason in state.reasons
         ],
@@ -161,7 +165,8 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
 def fault_document(fault: UpdatedError, now: int) -> dict[str, Any]:
     """The status document of a node whose daemon could not start at `now`: nothing is known but why."""
     nothing = (
-        "running", "target", "offer", "progress", "plan", "last_check", "hold", "fallback", "last_install", "health",
+        "running", "target", "offer", "progress", "plan", "windows", "last_check", "hold", "fallback",
+        "last_install", "health",
     )  # fmt: skip
     return {
         "schema": SCHEMA, "written_at": format_time(now), "next_check": format_time(now), "pid": 0, "pid_start": None,
@@ -169,6 +174,13 @@ def fault_document(fault: UpdatedError, now: int) -> dict[str, Any]:
         "failures": 1, "channel": "", "enabled": True, "slots": [], "reasons": [], "denied": [], "expiries": {},
         "expiry_warnings": [], "notes": [], **dict.fromkeys(nothing),
     }
+
+
+def _opening(windows: Windows, now: int) -> dict[str, Any] | None:
+    if not windows.windows:
+        return None
+    opening = windows.opening(now)
+    return {"open": opening.open, "until": _time(opening.until)}
 
 
 def _time(seconds: int | None) -> str | None:

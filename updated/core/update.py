@@ -26,6 +26,7 @@ from updated.core.effects import (
     Reject,
     RollBack,
     Seal,
+    Stop,
 )
 from updated.core.errors import UpdatedError
 from updated.core.events import ArmDone, CheckDone, Event, Failed, FetchDone, HooksPassed, SealDone, Tick
@@ -40,6 +41,7 @@ from updated.core.policy import (
     no_repository,
     pauses,
     reboot_obstacles,
+    reboot_window_obstacles,
     retry_at,
 )
 from updated.core.state import Offer, Phase, State, Target
@@ -126,6 +128,22 @@ def _without(values: Mapping[str, str], slot: str) -> dict[str, str]:
     return {name: value for name, value in values.items() if name != slot}
 
 
+def tick_fetching(state: State, event: Tick, policy: Policy) -> Decision:
+    """Stops a download that may not go on, such as when its window closes; it resumes later."""
+    target = state.target
+    if target is None:
+        return Decision(state)
+    offer = state.offer or Offer(target.version, target.manifest, 0)
+    obstacles = install_obstacles(state, policy, offer, event.now)
+    if not obstacles:
+        return Decision(state)
+    stopped = state.with_changes(phase=Phase.WAITING, target=None, offer=offer, reasons=obstacles, insist=False)
+    # What was handed over is not kept for later.
+    return Decision(
+        stopped.with_changes(phase=resting_phase(stopped), offer=None) if state.importing else stopped, (Stop(),)
+    )
+
+
 def fetch_done(state: State, event: FetchDone, policy: Policy) -> Decision:
     """Has the slot verified."""
     if state.target is None:
@@ -190,7 +208,8 @@ def _staged_again(state: State, event: Event, policy: Policy) -> Decision:
     if not state.target.armed:
         return Decision(state, _arm(state.target, policy))
     insist = state.insist and policy.reboot_automatically
-    obstacles = () if insist else reboot_obstacles(state, policy, event.now)
+    # Who wants a release at once does not thereby give up the reboot windows: 'updatectl reboot' does.
+    obstacles = (reboot_window_obstacles if insist else reboot_obstacles)(state, policy, event.now)
     if obstacles:
         return Decision(state.with_changes(reasons=obstacles, insist=False))
     version = state.target.version
@@ -207,12 +226,14 @@ def begin_reboot(state: State, how: AskHooks, version: str) -> Decision:
 
 
 def hooks_passed(state: State, event: HooksPassed, policy: Policy) -> Decision:
-    """Reboots, unless something came in between that stands in the way."""
+    """Reboots, unless something came in between that stands in the way: hooks may take long."""
     if state.leaving:
         return Decision(state.with_changes(since=event.now), (Reboot(event.reason),))
     if state.target is None:
         return Decision(state.with_changes(phase=resting_phase(state)))
-    obstacles = () if event.insist else reboot_obstacles(state, policy, event.now)
+    obstacles = reboot_obstacles(state, policy, event.now)
+    if event.insist:
+        obstacles = reboot_window_obstacles(state, policy, event.now) if state.insist else ()
     if obstacles:
         return Decision(state.with_changes(phase=Phase.STAGED, reasons=obstacles, insist=False))
     return reboot_now(state, event.reason, event.now)

@@ -40,6 +40,17 @@ def newer_of(one: str, other: str) -> str:
     return max(versions).text if versions else ""
 
 
+def is_within(version: Version, newest: Version) -> bool:
+    """Whether `version` is not newer than `newest`, which stands for all that begins as it does: 1.9 for 1.9.7.
+
+    A `newest` that is a pre-release stands for itself alone.
+    """
+    numbers, _, prerelease = newest.text.partition("-")
+    length = numbers.count(".") + 1
+    begin = ".".join(version.text.partition("-")[0].split(".")[:length])
+    return version <= newest or (not prerelease and Version(begin) == newest)
+
+
 @functools.total_ordering
 class Version:
     """A parsed version; compares by precedence and prints as it was written.
