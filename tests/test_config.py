@@ -90,7 +90,7 @@ def test_the_download_is_limited_as_told(tmp_path: Path) -> None:
 
 def test_layers_override_each_other_key_by_key(tmp_path: Path) -> None:
     write(tmp_path, "usr/lib/updated/updated.toml.d/10-image.toml", "[updates]\ninterval_seconds = 10\n")
-    write(tmp_path, "run/updated/updated.toml.d/50-now.toml", '[updates]\nreboot = "manual"\n')
+    write(tmp_path, "run/updated/updated.toml.d/50-now.toml", '[updates]\nreboot = "sentinel"\n')
     found = read(tmp_path, '[updates]\nreboot_command = ["true"]\n')
     assert (found.policy.interval, found.policy.reboot_automatically, found.reboot_command) == (10, False, ("true",))
 
@@ -117,7 +117,7 @@ def test_who_switched_updates_off_is_named(tmp_path: Path) -> None:
         ("[updates]\ninterval_seconds = true", "updates.interval_seconds: True is not accepted"),
         ("[updates]\ninterval_seconds = 3600.0", "updates.interval_seconds: 3600.0 is not accepted"),
         ("[updates]\ninterval_seconds = 2592001", "updates.interval_seconds: 2592001 is not accepted"),
-        ("[updates]\nreboot = 'never'", "updates.reboot: 'never' is not accepted. It holds \"auto\" or \"manual\""),
+        ("[updates]\nreboot = 'never'", "'never' is not accepted. It holds \"reboot\", \"sentinel\" or \"none\""),
         ("[updates]\nreboot = []", "updates.reboot: [] is not accepted"),
         ("[updates]\nreboot_command = 'reboot'", "updates.reboot_command: 'reboot' is not accepted"),
         ("[updates]\nreboot_command = []", "updates.reboot_command: [] is not accepted"),

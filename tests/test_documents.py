@@ -36,7 +36,7 @@ from updated import bus, daemon
 from updated.cli import __main__ as updatectl
 from updated.cli import exits
 from updated.config import KEYS, read_settings
-from updated.core import booted, commands, policy, selection, status, update
+from updated.core import booted, commands, inhibit, policy, selection, status, update
 from updated.core.errors import UpdatedError
 from updated.core.state import Phase
 from updated.metrics import Metrics
@@ -222,7 +222,7 @@ def literals(module: object, call: str) -> set[str]:
 
 
 def test_every_reason_to_wait_is_explained_and_no_other() -> None:
-    codes = literals(selection, "Reason") | literals(policy, "Reason")
+    codes = literals(selection, "Reason") | literals(policy, "Reason") | literals(inhibit, "Reason")
     assert {code for code, _ in rows(section(OPERATING.read_text(), "Reasons"))} == codes
 
 

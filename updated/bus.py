@@ -15,10 +15,10 @@ import logging
 import os
 import pwd
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dbus_next import BusType, Message, MessageType, PropertyAccess, RequestNameReply, Variant
+from dbus_next import BusType, Message, MessageFlag, MessageType, PropertyAccess, RequestNameReply, Variant
 from dbus_next.aio import MessageBus
 from dbus_next.errors import AuthError, DBusError
 from dbus_next.service import ServiceInterface, dbus_property, method, signal
@@ -43,6 +43,10 @@ POLKIT_SECONDS = 180.0
 ALLOW_INTERACTION = 1
 # How many calls with open files may wait for polkit: anybody may call, and open files are few.
 MOST_OPEN_CALLS = 16
+ASK_SECONDS = 5.0
+BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+LOGIND = "org.freedesktop.login1"
+GOING_DOWN = f"type='signal',sender='{LOGIND}',interface='{LOGIND}.Manager',member='{{member}}'"
 
 Request = Callable[..., UpdatedError | None]
 
@@ -197,6 +201,8 @@ class Bus:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_progress = 0.0
         self._open_calls: set[Message] = set()
+        self._awaited: set[int] = set()
+        self._act: Callable[[], None] = lambda: None
 
     async def connect(self, document: Mapping[str, Any]) -> None:
         """Connects and takes the name. Raises `UpdatedError` ("not-authorized", "unreachable", "already-running")."""
@@ -218,6 +224,8 @@ class Bus:
             bus.disconnect()
             raise UpdatedError("already-running", f"the bus name {NAME}", "has another owner", "End the other daemon.")
         self._bus = bus
+        for member in ("PrepareForShutdown", "PrepareForSleep"):
+            await self.ask(*BUS, "AddMatch", GOING_DOWN.format(member=member))
 
     async def lost(self) -> None:
         """Returns when the connection is lost."""
@@ -255,7 +263,50 @@ class Bus:
 
     # -------------------------------------------------------------------------------------------------------- calls
 
+    async def ask(
+        self, destination: str, path: str, interface: str, member: str, *arguments: str
+    ) -> Sequence[Any] | None:
+        """See `surroundings.Bus`. Starts no service, and waits for `ASK_SECONDS` at most."""
+        reply = await self._question(destination, path, interface, member, arguments)
+        return None if reply is None else [_bare(each) for each in reply.body]
+
+    async def ask_for_file(
+        self, destination: str, path: str, interface: str, member: str, *arguments: str
+    ) -> int | None:
+        """See `surroundings.Bus`."""
+        reply = await self._question(destination, path, interface, member, arguments)
+        return reply.unix_fds.pop() if reply is not None and reply.unix_fds else None
+
+    def when_going_down(self, act: Callable[[], None]) -> None:
+        """See `surroundings.Bus`."""
+        self._act = act
+
+    async def _question(
+        self, destination: str, path: str, interface: str, member: str, arguments: Sequence[str]
+    ) -> Message | None:
+        bus = self._bus
+        if bus is None:
+            return None
+        serial = bus.next_serial()
+        self._awaited.add(serial)
+        try:
+            reply = await _call(
+                bus, destination, path, interface, member, "s" * len(arguments), list(arguments), ASK_SECONDS,
+                flags=MessageFlag.NO_AUTOSTART, serial=serial,
+            )  # fmt: skip
+        except Exception:  # in whatever way the socket ended
+            return None
+        finally:
+            self._awaited.discard(serial)
+        return reply if reply is not None and reply.message_type is MessageType.METHOD_RETURN else None
+
     def _on_message(self, message: Message) -> bool:
+        if message.message_type is MessageType.SIGNAL and message.member in ("PrepareForShutdown", "PrepareForSleep"):
+            if message.body == [True]:
+                self._act()
+            return False
+        if message.message_type is MessageType.METHOD_RETURN and message.reply_serial in self._awaited:
+            return False  # what comes with it is wanted
         if message.message_type is not MessageType.METHOD_CALL or message.interface != NAME:
             _close(message)
             return False
@@ -307,8 +358,7 @@ class Bus:
 
     async def _authorized(self, bus: MessageBus, message: Message, action: str) -> str:
         """The caller's name, if the caller may do it. Raises `UpdatedError` ("not-authorized")."""
-        reply = await _call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
-                            "GetConnectionUnixUser", "s", [message.sender])
+        reply = await _call(bus, *BUS, "GetConnectionUnixUser", "s", [message.sender])
         if reply is None or reply.message_type is not MessageType.METHOD_RETURN:
             raise _denied(action, "the caller is gone")
         user = int(reply.body[0])
@@ -347,15 +397,23 @@ def _descriptor(message: Message) -> int:
 
 async def _call(
     bus: MessageBus, destination: str, path: str, interface: str, member: str, signature: str, body: list[Any],
-    seconds: float = 25.0,
+    seconds: float = 25.0, flags: MessageFlag = MessageFlag.NONE, serial: int = 0,
 ) -> Message | None:
     call = Message(
-        destination=destination, path=path, interface=interface, member=member, signature=signature, body=body
+        destination=destination, path=path, interface=interface, member=member, signature=signature, body=body,
+        flags=flags, serial=serial,
     )
     try:
         return await asyncio.wait_for(bus.call(call), seconds)
     except (TimeoutError, EOFError):
         return None
+
+
+def _bare(value: Any) -> Any:
+    """`value` without the wrapping of variants."""
+    if isinstance(value, Variant):
+        return _bare(value.value)
+    return {key: _bare(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _denied(action: str, cause: str) -> UpdatedError:

@@ -19,6 +19,7 @@ from updated.core.errors import UpdatedError
 from updated.core.policy import Policy
 from updated.core.release import is_name
 from updated.core.selection import Pin
+from updated.core.surroundings import Care
 from updated.core.version import Version
 from updated.core.windows import Rate
 from updated.window_settings import LOCAL_TIME, check_room, read_rates, read_windows, read_zone
@@ -113,9 +114,12 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
     "updates": {
         "enabled": Key(True, lambda value: isinstance(value, bool), "true or false"),
         "interval_seconds": Key(3600, _whole(1, 30 * 86400), "a whole number of seconds, 1 to 2592000"),
-        "reboot": Key("auto", _one_of("auto", "manual"), '"auto" or "manual"'),
+        "reboot": Key("reboot", _one_of("reboot", "sentinel", "none"), '"reboot", "sentinel" or "none"'),
         "reboot_command": Key(["systemctl", "reboot"], _command, "a list of words"),
         "start_command": Key(["systemctl", "start"], _command, "a list of words"),
+        "users_grace_minutes": Key(10, _whole(0, 1440), "a whole number of minutes, 0 to 1440"),
+        "metered": Key("ignore", _one_of("wait", "ignore"), '"wait" or "ignore"'),
+        "battery": Key("wait", _one_of("wait", "ignore"), '"wait" or "ignore"'),
         "allow_downgrade": Key(False, lambda value: isinstance(value, bool), "true or false"),
         "pin": Key("", _version, "a version, or nothing"),
         "newest": Key("", _version, "a version, or nothing"),
@@ -220,7 +224,7 @@ def read_settings(root: str = "/") -> Settings:
         policy=Policy(
             enabled=updates["enabled"] and not switched_off,
             disabled_by=off_switch if switched_off else f"{place}: [updates] enabled = false",
-            reboot_automatically=updates["reboot"] == "auto",
+            reboot_automatically=updates["reboot"] == "reboot",
             interval=updates["interval_seconds"],
             tries=boot.tries,
             channel=repository["channel"],
@@ -231,6 +235,8 @@ def read_settings(root: str = "/") -> Settings:
             downloads=read_windows(layered, "windows.download", windows["download"], zone),
             reboots=reboots,
             reboot_takes=reboot_takes,
+            sentinel=updates["reboot"] != "none",
+            care=_care(updates, repository["url"]),
         ),
         reboot_command=tuple(updates["reboot_command"]),
         start_command=tuple(updates["start_command"]),
@@ -288,6 +294,12 @@ def _check_repository(layered: Layered, values: Mapping[str, Any]) -> None:
             "repository.expired_grace_days", "url is set, and what comes from there must be fresh",
             "Leave it out; it is for path, and for nodes that live by 'updatectl import' alone.",
         )
+
+
+def _care(updates: Mapping[str, Any], url: str) -> Care:
+    # What comes from a folder is not downloaded.
+    metered = updates["metered"] == "wait" and url.startswith("http")
+    return Care(metered, updates["battery"] == "wait", updates["users_grace_minutes"] * 60)
 
 
 def _url_below(root: str, url: str) -> str:

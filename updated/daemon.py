@@ -26,6 +26,7 @@ from updated.directory import open_place
 from updated.engine import TICK_SECONDS, Engine
 from updated.notify import notify, set_up_log, watchdog_seconds
 from updated.record import storage_error
+from updated.surroundings import Lookout
 
 if TYPE_CHECKING:
     from updated.bus import Bus
@@ -160,7 +161,6 @@ async def _serve(settings: Settings) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    engine = Engine(settings)
     metrics = Metrics()
     asked = asyncio.Event()
 
@@ -169,6 +169,7 @@ async def _serve(settings: Settings) -> int:
         return engine.request(kind, **fields)
 
     bus = Bus(request)
+    engine = Engine(settings, lookout=Lookout(settings.root, bus))
     engine.listeners += [metrics, bus]
     stop_metrics = serve(metrics, settings.metrics_listen)
     loop.add_signal_handler(signal.SIGHUP, _reload, engine)
@@ -199,6 +200,7 @@ async def _keep_time(engine: Engine, asked: asyncio.Event) -> None:
     """Ticks as rarely as it may, and at once after a person's word: much of that is acted upon at the next tick."""
     while True:
         asked.clear()
+        await engine.look()
         engine.tick()
         notify(f"WATCHDOG=1\nSTATUS={engine.summary()}")
         with contextlib.suppress(TimeoutError):
@@ -211,7 +213,7 @@ def _tick_seconds(engine: Engine) -> float:
     manager = watchdog_seconds()
     if manager is not None:
         most = min(most, manager)
-    if engine.state.phase not in AT_REST:
+    if engine.state.phase not in AT_REST or engine.state.grace is not None:
         return min(most, TICK_SECONDS)
     if not engine.settings.policy.repository:
         return min(most, REST_SECONDS)

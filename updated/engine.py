@@ -39,7 +39,8 @@ from updated.healthfiles import read_health
 from updated.history import History
 from updated.node import open_boot, read_facts
 from updated.processes import process_start
-from updated.reboot import ask_for_reboot, ask_hooks, baseline_unit, take_baseline
+from updated.reboot import ask_for_reboot, ask_hooks, baseline_unit, take_baseline, warn_users
+from updated.surroundings import Lookout
 
 log = logging.getLogger("updated")
 
@@ -54,6 +55,10 @@ OUTCOMES = (
 
 # What a person's Stop gives up; everything else that was decided is done all the same.
 WORK = (effects.Check, effects.Fetch, effects.Seal)
+# While one of these runs, logind knows of it.
+WRITES = (effects.Invalidate, effects.Fetch, effects.Seal, effects.Arm, effects.Reject, effects.RollBack)
+# What goes on around the node matters before it installs and before it reboots.
+ATTENTIVE = (Phase.CHECKING, Phase.WAITING, Phase.FETCHING, Phase.STAGED, Phase.REBOOTING)
 
 
 class Listener(Protocol):
@@ -73,9 +78,11 @@ class Engine:
     """The node. `clock` gives seconds since the epoch; `chance` draws from [0, 1)."""
 
     def __init__(
-        self, settings: Settings, *, clock: Callable[[], float] = time.time, chance: Callable[[], float] = random.random
-    ) -> None:
+        self, settings: Settings, *, clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random, lookout: Lookout | None = None,
+    ) -> None:  # fmt: skip
         self.settings = settings
+        self._lookout = lookout or Lookout(settings.root)
         self.listeners: list[Listener] = []
         self._clock = clock
         self._chance = chance
@@ -119,6 +126,13 @@ class Engine:
             os.close(self._imported)
         self._imported = None
 
+    async def look(self) -> None:
+        """Sees what goes on around the node, where that matters."""
+        if self.state.phase in ATTENTIVE:
+            around = await self._lookout.look(self.settings.policy.care)
+            if around != self.state.around:
+                self.submit(events.Surrounded(self.now(), self._chance(), around))
+
     def tick(self) -> None:
         """Time passed: reads the boot reference again, and lets the machine act."""
         try:
@@ -155,6 +169,8 @@ class Engine:
             self._log_summary()
             if decision.state.phase not in (Phase.FETCHING, Phase.SEALING):
                 self._progress, self._report["plan"] = None, ""
+        else:
+            self.state = decision.state  # what is seen around the node is not saved
         if isinstance(event, OUTCOMES):
             self._unsaved = None
         if any(isinstance(effect, effects.Stop) for effect in decision.effects):
@@ -228,7 +244,11 @@ class Engine:
     async def _do(self, effect: Effect, generation: int) -> bool:
         """Whether the effects that follow may run."""
         try:
-            outcome = await self._effect(effect)
+            writes = isinstance(effect, WRITES)
+            async with self._lookout.lock("an update is being written") if writes else contextlib.nullcontext():
+                if generation != self._generation and isinstance(effect, WORK):
+                    return False  # it was given up while logind was asked
+                outcome = await self._effect(effect)
             given_up = generation != self._generation and isinstance(effect, WORK)
             if outcome is not None and not given_up:
                 self.submit(outcome)
@@ -255,7 +275,9 @@ class Engine:
     async def _effect(self, effect: Effect) -> Event | None:
         match effect:
             case effects.Check(any_wave):
-                return await self._check(any_wave=any_wave)
+                outcome = await self._check(any_wave=any_wave)
+                await self.look()
+                return outcome
             case effects.Invalidate(slot):
                 self._disk.check_slot(slot)  # a slot that can't be written now keeps its place in the boot reference
                 self._commit(lambda view: model.invalidate(view, slot, active=self.state.facts.slot))
@@ -268,6 +290,7 @@ class Engine:
             case effects.Arm(slot, tries):
                 tries = min(tries, self._boot.most_tries)
                 self._commit(lambda view: model.arm_trial(view, slot, active=self.state.facts.slot, tries=tries))
+                await self.look()
                 return events.ArmDone(self.now(), self._chance(), tries)
             case effects.Reject(slot):
                 self._commit(lambda view: model.reject(view, slot))
@@ -275,7 +298,13 @@ class Engine:
                 self._commit(lambda view: model.roll_back(view, active=self.state.facts.slot))
             case effects.AskHooks(reason, insist):
                 await ask_hooks(self.settings.start_command, self.settings.state("health", "hooks.json"))
+                await self.look()
                 return events.HooksPassed(self.now(), self._chance(), reason, insist)
+            case effects.Warn(version, until, seconds):
+                path = self.settings.run("warning")
+                fault = await warn_users(self.settings.start_command, path, version, until, seconds)
+                if fault is not None:
+                    log.warning("nobody was warned of the reboot: %s", fault)
             case effects.Reboot(reason):
                 log.warning("rebooting %s", reason)
                 await ask_for_reboot(self.settings.reboot_command, self._boot.begin_reboot())
@@ -435,7 +464,9 @@ class Engine:
     def _mark_reboot(self) -> None:
         """/run/reboot-required is what kured, Debian's tools and Flatcar's operator look for."""
         path = os.path.join(os.path.dirname(self.settings.run()), "reboot-required")
-        wanted = self.state.phase is Phase.STAGED and self.state.target is not None and self.state.target.armed
+        staged = self.state.phase in (Phase.STAGED, Phase.CHECKING)  # a look for something newer changes nothing
+        armed = staged and self.state.target is not None and self.state.target.armed
+        wanted = armed and self.settings.policy.sentinel
         ours = os.path.exists(self.settings.run("reboot-required"))
         if wanted and not ours and not os.path.exists(path):
             durable.write_file(self.settings.run("reboot-required"), b"")

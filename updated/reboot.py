@@ -1,6 +1,7 @@
-"""The reboot, and what comes before it on the slot that runs: the baseline of health, and the hooks.
+"""The reboot, and what comes before it on the slot that runs: the baseline of health, warnings, and the hooks.
 
-All three happen outside of the daemon's sandbox, by units of their own, since checks and hooks are any programs.
+All of it happens outside of the daemon's sandbox, by units of their own: checks and hooks are any programs, and
+terminals belong to users.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from bootctl import durable
 from updated.command import fault_of
-from updated.core.document import parse_time
+from updated.core.document import format_time, parse_time
 from updated.core.errors import UpdatedError
 
 REBOOT_SECONDS = 60.0
 # Longer than the units may take by their own limits.
 BASELINE_SECONDS = 240.0
 HOOKS_SECONDS = 1380.0
+WARNING_SECONDS = 30.0
+WARNING_UNIT = "updated-warning.service"
 HOOKS_UNIT = "updated-hooks@pre-reboot.service"
 MAX_RECORD_LENGTH = 1_000_000
 
@@ -51,6 +55,20 @@ def baseline_unit(version: str) -> str:
         each if each.isascii() and (each.isalnum() or each in "_.") else f"\\x{ord(each):02x}" for each in version
     )
     return f"updated-baseline@{escaped}.service"
+
+
+async def warn_users(start: Sequence[str], path: str, version: str, until: int, seconds: int) -> str | None:
+    """Tells all who are logged in, on their terminals, of the reboot at `until` (epoch); why it failed, or None.
+
+    `start` is as in `take_baseline`; `path` is the file from which the unit takes the text.
+    """
+    wait = f"{-(-seconds // 60)} minutes" if seconds > 60 else "a minute"
+    text = f"This machine reboots in {wait}, at {format_time(until)}, to start {version}, which is installed.\n"
+    try:
+        durable.write_file(path, f"{text}'updatectl hold' stops that.\n".encode(), mode=0o644)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    return await fault_of([*start, WARNING_UNIT], WARNING_SECONDS)
 
 
 async def ask_hooks(start: Sequence[str], record: str) -> None:

@@ -83,7 +83,7 @@ class Workshop:
         subprocess.run(
             ["cp", "--archive", "--sparse=always", str(self.machine.folder), str(folder)], check=True, timeout=60
         )
-        text = config(url).replace("[updates]\n", '[updates]\nreboot = "manual"\n')
+        text = config(url).replace("[updates]\n", '[updates]\nreboot = "sentinel"\n')
         text = text.replace("channel =", f"mirrors = {json.dumps(mirrors)}\nchannel =")
         machine = Machine(folder, text, self.machine.root_of_trust, boots=["a"])
         machine.write_config(text)

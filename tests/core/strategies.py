@@ -13,6 +13,7 @@ from updated.core.release import Blob, Channel, ChannelEntry, Component, PatchIn
 from updated.core.rollout import Curve, Rollout
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Denial, Fallback, Hold, Offer, Phase, State, Target
+from updated.core.surroundings import Grace, Inhibitor, Login, Surroundings
 from updated.core.version import Version
 
 LATEST = 253402300799
@@ -21,6 +22,11 @@ names = st.from_regex(r"[a-z][a-z0-9_-]{0,31}", fullmatch=True)
 versions = st.lists(st.integers(0, 999), min_size=1, max_size=4).map(lambda parts: Version(".".join(map(str, parts))))
 epochs = st.integers(0, LATEST)
 lines = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp", "Cs")), max_size=30)
+surroundings = st.builds(
+    Surroundings,
+    st.lists(st.builds(Inhibitor, lines, lines), max_size=5).map(tuple),
+    st.lists(st.builds(Login, lines, lines), max_size=5).map(tuple), st.booleans(), st.booleans(),
+)
 blobs = st.builds(Blob, digests, st.integers(0, 2**44))
 patches = st.builds(PatchInfo, digests, blobs, blobs, st.none() | blobs)
 components = st.builds(
@@ -95,4 +101,5 @@ states = st.builds(
     failing=st.just("") | digests, since=epochs, highest=st.just("") | versions.map(str), importing=st.booleans(),
     expiries=st.dictionaries(names, st.builds(Expiry, epochs, st.none() | epochs, st.booleans()), max_size=2),
     reboots_took=st.lists(st.integers(0, 86400), max_size=3).map(tuple),
+    grace=st.none() | st.builds(Grace, lines, epochs, st.booleans()),
 )

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bootctl import model
 from bootctl.model import BootView, SlotState
+from tests.core.strategies import surroundings
 from updated.core import effects, events
 from updated.core.document import dump, load_object
 from updated.core.effects import Effect
@@ -24,6 +25,7 @@ from updated.core.machine import decide, first_state
 from updated.core.policy import Policy, reboot_takes
 from updated.core.selection import Pin
 from updated.core.state import BootFacts, Offer, Phase, State, Target, Verdict, format_state, parse_state
+from updated.core.surroundings import Care, Surroundings
 from updated.core.version import is_older
 from updated.core.windows import Window, Windows
 
@@ -48,7 +50,7 @@ class Node(RuleBasedStateMachine):
     def factory(self, automatic: bool, repository: bool, allow_downgrade: bool) -> None:
         self.policy = Policy(
             reboot_automatically=automatic, tries=TRIES, interval=10, repository=repository,
-            allow_downgrade=allow_downgrade, reboot_takes=60,
+            allow_downgrade=allow_downgrade, reboot_takes=60, care=Care(metered=True, grace=30),
         )
         self.handed_over = False
         self.content: dict[str, str | None] = {"a": "1.0", "b": None}
@@ -326,6 +328,10 @@ class Node(RuleBasedStateMachine):
     @rule(until=st.none() | st.integers(1000, 2000))
     def a_person_holds(self, until: int | None) -> None:
         self.submit(self.event(events.HoldRequested, by="root", until=until))
+
+    @rule(around=surroundings)
+    def the_surroundings_change(self, around: Surroundings) -> None:
+        self.submit(self.event(events.Surrounded, around=around))
 
     @precondition(lambda self: self.state.denied)
     @rule()

@@ -18,6 +18,7 @@ from updated.core.status import Report, fault_document, status_document, summary
 
 OPTIONAL = (
     "target", "offer", "error", "last_check", "hold", "fallback", "highest", "importing", "expiries", "reboots_took",
+    "grace",
 )
 
 

@@ -31,6 +31,7 @@ START = """\
 echo "$1" >>{folder}/started-units
 case $1 in
     updated-baseline@*.service) exec {baseline} ;;
+    updated-warning.service) cat {folder}/root/run/updated/warning >>{folder}/warnings ;;
     updated-hooks@pre-reboot.service) if [ -x {hook} ]; then exec {hook}; fi ;;
     *) echo "Unit $1 not found." >&2; exit 5 ;;
 esac

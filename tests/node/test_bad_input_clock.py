@@ -27,7 +27,7 @@ IN_2040 = 2_208_988_800.0
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Bench]:
     with bench(tmp_path) as made:
-        made.machine.write_config(made.machine.config.replace("[updates]\n", '[updates]\nreboot = "manual"\n'))
+        made.machine.write_config(made.machine.config.replace("[updates]\n", '[updates]\nreboot = "sentinel"\n'))
         made.ship()
         yield made
 

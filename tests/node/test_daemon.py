@@ -71,7 +71,7 @@ def asked_to_reboot(machine: Machine) -> bool:
 
 
 def manual(machine: Machine) -> None:
-    machine.write_config(machine.config.replace("[updates]\n", '[updates]\nreboot = "manual"\n'))
+    machine.write_config(machine.config.replace("[updates]\n", '[updates]\nreboot = "sentinel"\n'))
 
 
 def test_the_whole_update_by_itself(node: Machine, publisher: Publisher) -> None:
@@ -214,7 +214,7 @@ def test_the_configuration_is_read_again_without_a_restart(node: Machine, publis
     publisher.release("1.1.0")
     started(node)
     node.wait_until(lambda: armed(node))
-    node.write_config(node.config.replace('reboot = "manual"\n', ""))
+    node.write_config(node.config.replace('reboot = "sentinel"\n', ""))
     assert node.daemon is not None
     node.daemon.send_signal(signal.SIGHUP)
     node.wait_until(lambda: asked_to_reboot(node))

@@ -28,7 +28,7 @@ def node(tmp_path: Path) -> Iterator[Bench]:
     """A node whose repository lies at a path; 1.1.0 is there."""
     with bench(tmp_path) as made:
         made.ship()
-        text = made.machine.config.replace("[updates]\n", '[updates]\nreboot = "manual"\n')
+        text = made.machine.config.replace("[updates]\n", '[updates]\nreboot = "sentinel"\n')
         url = next(line for line in text.splitlines() if line.startswith("url"))
         made.machine.write_config(text.replace(url + "\n", EARLIER))
         (made.root / "media").mkdir()

@@ -101,7 +101,7 @@ def test_the_clock_ticks_as_rarely_as_it_may(
 ) -> None:
     monkeypatch.setattr("updated.daemon.watchdog_seconds", lambda: watchdog)
     engine: Any = SimpleNamespace(
-        state=SimpleNamespace(phase=phase, next_check=1000 + until_check), now=lambda: 1000,
+        state=SimpleNamespace(grace=None, phase=phase, next_check=1000 + until_check), now=lambda: 1000,
         settings=SimpleNamespace(policy=Policy(interval=interval)),
     )
     assert _tick_seconds(engine) == seconds

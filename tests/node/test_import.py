@@ -54,7 +54,7 @@ def started(node: Machine) -> Machine:
 
 
 def manual(node: Machine) -> None:
-    node.write_config(node.config.replace("[updates]\n", '[updates]\nreboot = "manual"\n'))
+    node.write_config(node.config.replace("[updates]\n", '[updates]\nreboot = "sentinel"\n'))
 
 
 def brought(node: Machine, publisher: Publisher, kind: str) -> Path:

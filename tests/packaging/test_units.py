@@ -25,6 +25,7 @@ PROGRAMS = (
     "usr/lib/updated/bin/updated",
     "usr/lib/updated/libexec/updated-health-end",
     "usr/bin/python3",
+    "usr/bin/wall",
     "bin/kill",
 )
 SYSTEM_PROGRAMS = ("lib/systemd/systemd-boot-check-no-failures", "lib/systemd/systemd-bless-boot")

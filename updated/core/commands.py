@@ -19,6 +19,7 @@ from updated.core.events import (
     RollbackRequested,
     UnholdRequested,
 )
+from updated.core.inhibit import inhibited
 from updated.core.policy import Policy, no_repository
 from updated.core.state import Denial, Fallback, Hold, Phase, State
 from updated.core.update import begin_check, begin_reboot, can_leave_slot, leave_slot, reboot_now
@@ -74,10 +75,13 @@ def busy(state: State, event: Any, policy: Policy) -> Decision:
 
 
 def reboot_staged(state: State, event: RebootRequested, policy: Policy) -> Decision:
-    """Reboots now, if no hook refuses it."""
+    """Reboots now, if no inhibitor and no hook stands in the way."""
     if state.target is None or not state.target.armed or state.target.withdrawn:
         return refusal(state, "the reboot", "the boot reference does not name the new slot yet", "Try it again soon.")
     reason = f"asked for by {event.by}"
+    keeping = inhibited(state.around)
+    if keeping and not event.force:
+        return refusal(state, "the reboot", keeping[0].text, "Wait for it, or use 'updatectl reboot --force'.")
     if not event.force:
         # That an installation was insisted on before says less than this word.
         at_once = state.with_changes(insist=False)

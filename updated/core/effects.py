@@ -76,6 +76,15 @@ class AskHooks(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class Warn(Effect):
+    """Tell all who are logged in that the machine reboots into `version` at `until`, in `seconds`; never fails."""
+
+    version: str
+    until: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reboot(Effect):
     """Reboot the machine."""
 

@@ -9,6 +9,7 @@ from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Offer
+from updated.core.surroundings import Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,13 @@ class Observed(Event):
     """The boot reference and the verdict were read again."""
 
     facts: BootFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Surrounded(Event):
+    """What goes on around the node changed: inhibitors, people, network, power."""
+
+    around: Surroundings
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from updated.core import booted, commands, update
+from updated.core import booted, commands, grace, update
 from updated.core.decision import Decision, Handler
 from updated.core.events import (
     AllowRequested,
@@ -30,6 +30,7 @@ from updated.core.events import (
     RollbackRequested,
     SealDone,
     Started,
+    Surrounded,
     Tick,
     UnholdRequested,
 )
@@ -47,7 +48,7 @@ def decide(state: State, event: Event, policy: Policy) -> Decision:
     handler = TABLE.get((state.phase, type(event))) or ANY_PHASE.get(type(event))
     if handler is None:
         return Decision(state)
-    decision = handler(state, event, policy)
+    decision = grace.with_grace(handler(state, event, policy), event)
     if decision.state.importing and decision.state.phase not in _IMPORTING:
         return replace(decision, state=decision.state.with_changes(importing=False))
     return decision
@@ -56,6 +57,7 @@ def decide(state: State, event: Event, policy: Policy) -> Decision:
 ANY_PHASE: Mapping[type[Event], Handler] = {
     Started: booted.started,
     Observed: booted.observed,
+    Surrounded: grace.surrounded,
     CheckRequested: commands.busy,
     InstallRequested: commands.busy,
     ImportRequested: commands.busy,

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
+from updated.core.inhibit import before_install, before_reboot, users_leave
 from updated.core.selection import Pin, Reason, is_denied
 from updated.core.state import Offer, Phase, State
+from updated.core.surroundings import Care
 from updated.core.version import is_older
 from updated.core.windows import Windows
 
@@ -29,7 +31,7 @@ class Policy:
     `repository` is False when the configuration names none, so that releases come by import alone. `warn_early`: how
     many seconds before metadata expires people shall hear of it. `pin` says which versions are admitted. Images are
     fetched in `downloads`, and the machine reboots by itself in `reboots`, where at least `reboot_takes` seconds must
-    be left, until it was measured how long that takes.
+    be left, until it was measured how long that takes. `sentinel`: others are to be told of a release that is staged.
     """
 
     enabled: bool = True
@@ -45,6 +47,8 @@ class Policy:
     downloads: Windows = field(default_factory=Windows)
     reboots: Windows = field(default_factory=Windows)
     reboot_takes: int = 600
+    sentinel: bool = True
+    care: Care = field(default_factory=Care)
 
     def followed(self, state: State) -> str:
         """The channel that the node follows: a person's choice, or else that of the configuration."""
@@ -69,6 +73,7 @@ def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> t
     if not state.insist:
         reasons += pauses(state, policy, now)
         reasons += download_window_obstacles(policy, now)
+        reasons += before_install(state.around, policy.care)
     return tuple(reasons)
 
 
@@ -79,10 +84,16 @@ def reboot_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ..
     if pinned is not None:
         reasons.append(pinned)
     if not policy.reboot_automatically:
-        reasons.append(Reason("manual-reboot", "the reboot is left to a person (updatectl reboot)"))
+        text = "the reboot is left to a person (updatectl reboot)"
+        if policy.sentinel:
+            text = "the reboot is left to an agent or a person (/run/reboot-required, updatectl reboot)"
+        reasons.append(Reason("manual-reboot", text))
     if state.target is not None and state.target.ignored >= MOST_IGNORED_BOOTS:
         text = f"the boot loader started slot {state.facts.slot} {state.target.ignored} times, not slot"
         reasons.append(Reason("not-started", f"{text} {state.target.slot}; 'updatectl reboot' tries it again"))
+    reasons += before_reboot(state.around, policy.care)
+    if not reasons and state.target is not None:
+        reasons += users_leave(state.around, policy.care, state.grace, state.target.version, now)
     return tuple(reasons)
 
 

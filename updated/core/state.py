@@ -12,6 +12,7 @@ from updated.core.document import Misfit, Object, parsed
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
 from updated.core.selection import Reason
+from updated.core.surroundings import Grace, Surroundings
 
 SCHEMA = 1
 
@@ -125,7 +126,8 @@ class State:
     `failing` is the manifest whose installation failed last; `since`: when the command to reboot was given, while it is
     rebooting; 0 before that. `highest` is the newest version that was seen confirmed. `importing`: the release comes
     from what a person handed over. `expiries`: by role, of the last check that succeeded. `reboots_took`: from the
-    command to the confirmation, in seconds, of the last ones.
+    command to the confirmation, in seconds, of the last ones. `grace` is the time that people who are logged in have
+    until the reboot; `around` is what was last seen around the node: not saved.
     """
 
     facts: BootFacts
@@ -153,6 +155,8 @@ class State:
     importing: bool = False
     expiries: Mapping[str, Expiry] = field(default_factory=dict)
     reboots_took: tuple[int, ...] = ()
+    grace: Grace | None = None
+    around: Surroundings = field(default_factory=Surroundings, compare=False)
 
     @property
     def passive(self) -> str:
@@ -227,6 +231,9 @@ def format_state(state: State) -> dict[str, Any]:
             for role, each in state.expiries.items()
         },
         "reboots_took": [{"seconds": seconds} for seconds in state.reboots_took],
+        "grace": None if state.grace is None else {
+            "version": state.grace.version, "until": state.grace.until, "last": state.grace.last,
+        },
     }
 
 
@@ -248,6 +255,7 @@ def _state(document: Object) -> State:
     offer = _optional(document, "offer")
     hold = _optional(document, "hold")
     fallback = _optional(document, "fallback")
+    grace = _optional(document, "grace")
     versions = document.object("versions")
     manifests = document.object("manifests")
     error = _optional(document, "error")
@@ -299,6 +307,7 @@ def _state(document: Object) -> State:
         reboots_took=tuple(
             each.number("seconds") for each in document.objects("reboots_took", most=16)
         ) if document.has("reboots_took") else (),
+        grace=None if grace is None else Grace(grace.text("version"), grace.number("until"), grace.flag("last")),
     )
     names = state.facts.view.names
     if len(names) != 2 or len(set(names)) != 2 or state.facts.slot not in names:

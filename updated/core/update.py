@@ -31,6 +31,7 @@ from updated.core.effects import (
 from updated.core.errors import UpdatedError
 from updated.core.events import ArmDone, CheckDone, Event, Failed, FetchDone, HooksPassed, SealDone, Tick
 from updated.core.expiry import grace_text
+from updated.core.inhibit import inhibited
 from updated.core.policy import (
     Policy,
     hook_refused,
@@ -44,6 +45,7 @@ from updated.core.policy import (
     reboot_window_obstacles,
     retry_at,
 )
+from updated.core.selection import Reason
 from updated.core.state import Offer, Phase, State, Target
 from updated.core.version import is_older
 
@@ -134,7 +136,9 @@ def tick_fetching(state: State, event: Tick, policy: Policy) -> Decision:
     if target is None:
         return Decision(state)
     offer = state.offer or Offer(target.version, target.manifest, 0)
-    obstacles = install_obstacles(state, policy, offer, event.now)
+    # On battery nothing begins, and what has begun is ended: that needs less of it than to begin again.
+    plugged_in = state.with_changes(around=replace(state.around, on_battery=False))
+    obstacles = install_obstacles(plugged_in, policy, offer, event.now)
     if not obstacles:
         return Decision(state)
     stopped = state.with_changes(phase=Phase.WAITING, target=None, offer=offer, reasons=obstacles, insist=False)
@@ -209,11 +213,15 @@ def _staged_again(state: State, event: Event, policy: Policy) -> Decision:
         return Decision(state, _arm(state.target, policy))
     insist = state.insist and policy.reboot_automatically
     # Who wants a release at once does not thereby give up the reboot windows: 'updatectl reboot' does.
-    obstacles = (reboot_window_obstacles if insist else reboot_obstacles)(state, policy, event.now)
+    obstacles = (_despite_insisting if insist else reboot_obstacles)(state, policy, event.now)
     if obstacles:
         return Decision(state.with_changes(reasons=obstacles, insist=False))
     version = state.target.version
     return begin_reboot(state, AskHooks(f"to boot {version} on trial", insist), version)
+
+
+def _despite_insisting(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
+    return (*reboot_window_obstacles(state, policy, now), *inhibited(state.around))
 
 
 # ---------------------------------------------------------------------------------------- reboot, failures
@@ -233,7 +241,7 @@ def hooks_passed(state: State, event: HooksPassed, policy: Policy) -> Decision:
         return Decision(state.with_changes(phase=resting_phase(state)))
     obstacles = reboot_obstacles(state, policy, event.now)
     if event.insist:
-        obstacles = reboot_window_obstacles(state, policy, event.now) if state.insist else ()
+        obstacles = _despite_insisting(state, policy, event.now) if state.insist else inhibited(state.around)
     if obstacles:
         return Decision(state.with_changes(phase=Phase.STAGED, reasons=obstacles, insist=False))
     return reboot_now(state, event.reason, event.now)

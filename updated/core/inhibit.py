@@ -1,0 +1,63 @@
+"""Why the node waits for what goes on around it, as pure rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from updated.core.document import format_time
+from updated.core.selection import Reason
+from updated.core.surroundings import Care, Grace, Surroundings
+
+# So many are named.
+MOST_NAMES = 3
+
+
+def before_install(around: Surroundings, care: Care) -> tuple[Reason, ...]:
+    """Why nothing is to be downloaded and written now."""
+    return (*_metered(around, care), *_battery(around, care))
+
+
+def before_reboot(around: Surroundings, care: Care) -> tuple[Reason, ...]:
+    """Why the machine is not to reboot now, but for people who are logged in."""
+    return (*inhibited(around), *_battery(around, care))
+
+
+def _metered(around: Surroundings, care: Care) -> tuple[Reason, ...]:
+    if not (around.metered and care.metered):
+        return ()
+    return (Reason("metered", "the network is metered, and [updates] metered is \"wait\""),)
+
+
+def _battery(around: Surroundings, care: Care) -> tuple[Reason, ...]:
+    if not (around.on_battery and care.battery):
+        return ()
+    return (Reason("battery", "the machine runs on battery, and [updates] battery is \"wait\""),)
+
+
+def inhibited(around: Surroundings) -> tuple[Reason, ...]:
+    """Who asked logind to keep the machine up, and why; a person's plain request to reboot heeds it too."""
+    if not around.inhibitors:
+        return ()
+    names = _several([f"{each.who} ({each.why})" for each in around.inhibitors])
+    return (Reason("inhibited", f"{names} keeps the machine up"),)
+
+
+def users_leave(around: Surroundings, care: Care, grace: Grace | None, version: str, now: int) -> tuple[Reason, ...]:
+    """That people are logged in, until their time before the reboot into `version` is over.
+
+    A time that ends later than any begun now would is that of another clock or configuration, and begins anew.
+    """
+    if not around.users or care.grace == 0:
+        return ()
+    until = now + care.grace
+    if grace is not None and grace.version == version and grace.until <= until:
+        until = grace.until
+    if now >= until:
+        return ()
+    names = _several([f"{each.user} ({each.place})" for each in around.users])
+    return (Reason("users", f"{names} is logged in; the reboot comes at {format_time(until)}", until),)
+
+
+def _several(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
