@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bootctl.model import DEFAULT_TRIES, MAX_TRIES
-from bootctl.toml_lines import key_lines
 
 MAIN_FILE: Final = "/etc/updated/updated.toml"
 VENDOR_FOLDER: Final = "/usr/lib/updated/updated.toml.d"
@@ -139,6 +137,8 @@ def load(root: str = "/") -> Layered:
     for path in _files(root):
         text = _read(path)
         document = _parse(path, text)
+        from bootctl.toml_lines import key_lines
+
         lines = dict(key_lines(text))
         _merge(values, document, origins, {key: Origin(path, line) for key, line in lines.items()}, "")
     return Layered(values, origins)
@@ -317,6 +317,8 @@ _AT_LINE: Final = re.compile(r" \(at line (\d+), column \d+\)$")
 
 
 def _parse(path: str, text: str) -> dict[str, Any]:
+    import tomllib  # which health, in the middle of a boot, need not load where there is no file
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

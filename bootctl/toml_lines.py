@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -61,6 +60,8 @@ def _inside(table: str, name: str) -> str:
 
 def _dotted(text: str) -> list[str]:
     """The parts of a dotted key, with quotes and escapes resolved."""
+    import tomllib
+
     parts: list[str] = []
     value: Any = tomllib.loads(f"{text} = 0")
     while isinstance(value, dict):

@@ -72,16 +72,16 @@ def _leave(machine: Machine, before: BootView, after: BootView, record: Record) 
     to, _ = next_boot(after)
     on_trial = before.state(machine.slot).priority > 0
     way_out = on_trial and to is not None and to != machine.slot and after.state(to).confirmed
-    why = ask_for_reboot(machine, f"rejected: {reason}", way_out=way_out)
+    why = ask_for_reboot(machine, f"rejected: {reason}", rejected=True, way_out=way_out)
     return EXIT_OF["rejected"] if why is None else EXIT_STAYS
 
 
 def ask_for_reboot(
-    machine: Machine, cause: str, *, way_out: bool = False, bounded: bool = False
+    machine: Machine, cause: str, *, rejected: bool = False, way_out: bool = False, bounded: bool = False
 ) -> str | None:
     """Counts the reboot that follows and tells of it; the reason, if there must be none, which everybody is told.
 
-    `way_out` and `bounded` are as in `reboots.ask`.
+    `rejected` is as in `reboots.announce`, `way_out` and `bounded` as in `reboots.ask`.
     """
     settings = machine.settings
     why = reboots.ask(
@@ -91,7 +91,8 @@ def ask_for_reboot(
     )  # fmt: skip
     subject = f"slot {machine.slot} ({machine.release})"
     if why is not None:
-        complain(f"<2>{reboots.announce(machine.root, subject, f'asks for a reboot ({cause})', why)}")
+        wanted = f"asks for a reboot ({cause})"
+        complain(f"<2>{reboots.announce(machine.root, subject, wanted, why, rejected=rejected)}")
         return why
     fields = {"UPDATED_SLOT": machine.slot, "UPDATED_VERSION": machine.version, "UPDATED_REASON": cause}
     journal.send(journal.REBOOT, journal.CRITICAL, f"{subject}: rebooting, {cause}", fields, machine.root)

@@ -132,6 +132,13 @@ def for_slot(found: Baseline | NoBaseline, slot: str, version: str | None) -> Ba
     return found
 
 
+def is_for(found: Baseline | NoBaseline, slot: str, version: str | None, target: str | None) -> bool:
+    """Whether `found` was taken on this slot with `version`, before the update to `target`; no, if any is unknown."""
+    if isinstance(found, NoBaseline) or version is None or target is None:
+        return False
+    return (found.slot, found.version, found.target) == (slot, version, target)
+
+
 def write(root: str, value: Mapping[str, Any]) -> None:
     """Keeps the baseline, durably and whole. Raises OSError."""
     outside = below(root, BASELINE)

@@ -15,11 +15,14 @@ from health.record import lines
 def take_baseline(machine: Machine, *, target: str | None, most_seconds: float, as_json: bool) -> int:
     """The verb: runs the checks, and keeps what came out in time, for the judgement of the next boot.
 
-    `target` is the version that is about to boot. What this changes is that file alone. Raises `Interrupted`.
+    `target` is the version that is about to boot. What this changes is that file alone. An interruption
+    leaves no baseline of another release or for another one. Raises `Interrupted`.
     """
     checks = [_settled(check) for check in configured_checks(machine)]
-    # First, so that none which is older is taken for this one.
-    if problem := baseline.discard(machine.root):
+    # First, so that no other is taken for this one if this is interrupted. An older one that says the same of itself
+    # stays until there is a new one: it tells of the same release before the same update.
+    same = baseline.is_for(baseline.read(machine.root), machine.slot, machine.version, target)
+    if not same and (problem := baseline.discard(machine.root)):
         complain(problem)
         return EXIT_FAILED
     results = check_all(machine, checks, most_seconds)

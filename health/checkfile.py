@@ -1,7 +1,6 @@
 """The format of a check file (TOML): text <-> values, and errors that name the line, the key and the mend."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -90,6 +89,8 @@ def parse_check(data: bytes, file: str, kind: Kind, name: str) -> Check:
 
 
 def _table(data: bytes, file: str) -> tuple[str, dict[str, Any]]:
+    import tomllib
+
     try:
         text = data.decode()
         return text, tomllib.loads(text)

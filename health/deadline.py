@@ -59,6 +59,9 @@ def leave_unjudged(machine: Machine, reason: str) -> int:
         complain(f"{history.HISTORY}: it can't be written ({error.strerror}). Free or mend its file system.")
     # The loader takes a try away at each boot, and has a good slot behind this one.
     behind = any(state.condition == "good" for name, state in view.slots if name != machine.slot)
-    why = ask_for_reboot(machine, reason, bounded=behind and view.state(machine.slot).priority > 0)
+    rejected = view.state(machine.slot).priority == 0
+    why = ask_for_reboot(machine, reason, rejected=rejected, bounded=behind and not rejected)
     failed_boot.keep(machine.root, "this", slot=machine.slot, version=machine.version, reason=reason, at=at)
+    follows = "a reboot is wanted" if why is None else f"the machine stays up, since {why}"
+    tell(f"slot {machine.slot} ({machine.release}) is left without a verdict ({reason}); {follows}\n")
     return EXIT_REBOOT if why is None else EXIT_STAYS

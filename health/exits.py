@@ -1,6 +1,11 @@
 """The exit statuses of `python -m health`; the units and updated-health-end act on them."""
 
-from health.judgement import Verdict
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from health.judgement import Verdict
 
 EXIT_FAILED = 1
 """A hook that stands in the way of a reboot, or a baseline that could not be kept."""

@@ -10,8 +10,9 @@
 | on trial                | yes                        | no                    | no-fallback | as it is       |
 | given up (priority 0)   | no                         | yes                   | rejected    | reject         |
 
-Required checks count, but for those that failed before the update as well: the image is not to blame for them. A check
-may say that it always counts. Nothing is compared on a slot that was confirmed.
+Required checks count, but for those that did not pass before the update either: the image is not to blame for them. One
+of which nothing is known from before, such as one that the image brings, counts. A check may say that it always counts.
+Nothing is compared on a slot that was confirmed.
 
 A slot that runs on its last try has no tries left any more, and is on trial all the same. One with priority 0 is not: a
 loader does not start it by itself, since it was rejected or is not wholly written. It is confirmed only if nothing else
@@ -30,6 +31,7 @@ Verdict = Literal["confirmed", "probation", "rejected", "no-fallback", "healthy"
 _BEFORE: Mapping[Result, str] = {
     "fail": "failed before the update as well",
     "timeout": "timed out before the update as well",
+    "skip": "was skipped before the update",
 }
 
 

@@ -1,22 +1,16 @@
 """The verdict on this boot: looks at the running slot, and says what that means."""
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from bootctl.model import BootView
-from health import baseline, epoch, system
-from health.baseline import Baseline, NoBaseline
+from health import epoch, system
 from health.catalogue import load_checks
 from health.check import Check, CheckResult
-from health.exits import EXIT_OF
+from health.exits import EXIT_OF, EXIT_STAYS
 from health.interruption import interruptible
-from health.judgement import Judgement, judge, weigh
 from health.machine import Machine, now
 from health.output import tell
 from health.probes import Surroundings, attempt
-from health.record import NOTHING_COMPARED, Record, listing
 from health.runner import run_checks
 
 MOST_SECONDS = 1500.0
@@ -24,16 +18,6 @@ MOST_SECONDS = 1500.0
 that names the check which hangs is better than none."""
 VERDICT_SECONDS = 30.0
 """Before the deadline of a boot: as long as it may take to write the verdict, and to confirm or give up the slot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one run of all checks showed, compared with `baseline`, and the boot reference as it was after them."""
-
-    view: BootView
-    judgement: Judgement
-    results: tuple[CheckResult, ...]
-    baseline: Baseline | NoBaseline = NOTHING_COMPARED
 
 
 def judge_boot(machine: Machine, *, act: bool, as_json: bool) -> int:
@@ -51,14 +35,19 @@ def judge_boot(machine: Machine, *, act: bool, as_json: bool) -> int:
         return leave_unjudged(machine, "the deadline was too near for any check to run")
     end = time.monotonic() + seconds
     fault = epoch.migrate(machine.root, most_seconds=_until(end)) if act else None
-    seen = look(machine, () if fault is None else (fault,), most_seconds=_until(end))
+    results = results_of(machine, () if fault is None else (fault,), most_seconds=_until(end))
+    # Only now: the checks shall not wait for what is loaded here.
+    from health.comparison import compared, record_of
+    from health.record import listing, printed
+
+    seen = compared(machine, results)
     record = record_of(machine, seen, started)
     status = EXIT_OF[record.judgement.verdict]
     if act:
-        from health.aftermath import carry_out  # only now: the checks shall not wait for it
+        from health.aftermath import carry_out
 
         status = carry_out(machine, seen.view, record)
-    tell(json.dumps(record.document) + "\n" if as_json else listing(record, acted=act))
+    tell(printed(record) if as_json else listing(record, acted=act, stays=status == EXIT_STAYS))
     return status
 
 
@@ -77,30 +66,16 @@ def _until(end: float) -> float:
     return max(0.0, end - time.monotonic())
 
 
-def look(machine: Machine, more: tuple[CheckResult, ...] = (), *, most_seconds: float = MOST_SECONDS) -> Look:
-    """Runs all checks, and judges by them and by `more`; probation comes first where it is configured.
+def results_of(
+    machine: Machine, more: tuple[CheckResult, ...] = (), *, most_seconds: float = MOST_SECONDS
+) -> tuple[CheckResult, ...]:
+    """`more`, and what all checks came to; one without a result within `most_seconds` has timed out.
 
-    A check without a result within `most_seconds` has timed out.
+    Raises `Interrupted`.
     """
     checks = configured_checks(machine)
     found = {(result.kind, result.name): result for result in check_all(machine, checks, most_seconds)}
-    results = (
-        *more, *(found.get((check.kind, check.name)) or _too_late(check, most_seconds) for check in checks),
-    )  # fmt: skip
-    # Read now and not before the checks, which take their time: a person may have decided meanwhile.
-    view = machine.backend.read()
-    before = _baseline_for(machine, view)
-    weighed = weigh(view, machine.slot, results, None if isinstance(before, NoBaseline) else before.results)
-    judgement = judge(view, machine.slot, weighed, probation=machine.settings.probation_seconds > 0)
-    return Look(view, judgement, weighed, before)
-
-
-def record_of(machine: Machine, seen: Look, started: str) -> Record:
-    until = now(machine.settings.probation_seconds) if seen.judgement.verdict == "probation" else None
-    return Record(
-        machine.slot, machine.version, machine.boot_id, seen.judgement, started, now(), seen.results, seen.baseline,
-        until,
-    )  # fmt: skip
+    return (*more, *(found.get((check.kind, check.name)) or _too_late(check, most_seconds) for check in checks))
 
 
 def configured_checks(machine: Machine) -> tuple[Check, ...]:
@@ -125,9 +100,3 @@ def _too_late(check: Check, most_seconds: float) -> CheckResult:
     return CheckResult(
         check.name, check.kind, check.probe.type, "timeout", duration_seconds=seconds, output=told, count=check.count
     )
-
-
-def _baseline_for(machine: Machine, view: BootView) -> Baseline | NoBaseline:
-    if view.state(machine.slot).confirmed:
-        return NoBaseline(f"slot {machine.slot} was confirmed before")
-    return baseline.for_slot(baseline.read(machine.root), machine.slot, machine.version)

@@ -55,8 +55,6 @@ def plugin_hooks(root: str, event: Event) -> tuple[tuple[str, ...], ...]:
 def _checks(
     root: str, kind: Kind, origin: _Origin, folders: Sequence[str], disabled: frozenset[str]
 ) -> list[Check]:
-    from health.probes.programs import PluginProbe
-
     paths: list[str] = []
     checks: list[Check] = []
     for folder in folders:
@@ -65,6 +63,10 @@ def _checks(
         except OSError as error:
             fault = ConfigError(folder, f"it can't be read ({error.strerror})", "Make it a folder.")
             checks.append(Check(kind, folder, InvalidProbe(str(fault))))
+    if not paths:
+        return checks
+    from health.probes.programs import PluginProbe
+
     count = Counter(os.path.basename(path) for path in paths)
     for path in paths:
         name = os.path.basename(path)

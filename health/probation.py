@@ -11,9 +11,11 @@ from dataclasses import replace
 
 from health import watch
 from health.aftermath import carry_out
+from health.comparison import Look, compared, record_of
+from health.exits import EXIT_STAYS
 from health.interruption import interruptible
 from health.judgement import Judgement
-from health.judging import Look, look, record_of
+from health.judging import results_of
 from health.machine import Machine, now
 from health.output import complain, tell
 from health.record import listing
@@ -76,12 +78,12 @@ def go_through(
     started = now()
     with interruptible():
         seen = watch_over(
-            machine, sample=lambda: watch.look(machine), see=lambda: look(machine), clock=clock, sleep=sleep,
-            alive=_alive,
+            machine, sample=lambda: watch.look(machine), see=lambda: compared(machine, results_of(machine)),
+            clock=clock, sleep=sleep, alive=_alive,
         )  # fmt: skip
     record = record_of(machine, seen, started)
     status = carry_out(machine, seen.view, record)
-    tell(listing(record, acted=True))
+    tell(listing(record, acted=True, stays=status == EXIT_STAYS))
     return status
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from bootctl import durable
 from health import journal, system
 from health.rootdir import below
 
@@ -95,10 +96,12 @@ def ask(
 
 
 def settle(root: str, release: str) -> None:
-    """Notes that `release` was found good, and begins anew what is damaged. Raises OSError."""
+    """Notes that `release` was found good, and begins anew what is damaged; nobody is told any more that the machine
+    stays up. Raises OSError."""
     ledger = read(root)
     if ledger is None or release in ledger.releases:
         write(root, without(ledger or Ledger(), release))
+    durable.remove(below(root, MOTD))
 
 
 def read(root: str) -> Ledger | None:
@@ -142,12 +145,16 @@ def write(root: str, ledger: Ledger) -> None:
     system.store(root, LEDGER, json.dumps(value).encode(errors="replace") + b"\n")
 
 
-def announce(root: str, subject: str, wanted: str, why: str) -> str:
-    """Tells everybody that the machine stays up although it `wanted` a reboot; the message."""
+def announce(root: str, subject: str, wanted: str, why: str, *, rejected: bool) -> str:
+    """Tells everybody that the machine stays up although it `wanted` a reboot, and what ends that; the message.
+
+    `rejected`: the boot reference gives the slot up, and no check can change that any more.
+    """
+    first = "confirm the slot ('cd /usr/lib/updated && python3 -m bootctl confirm'), then " if rejected else ""
     message = (
         f"updated: {subject} {wanted}, and the machine stays up all the same: {why}. It does not reboot by itself any "
-        "more. See updatectl status and journalctl -u updated-health; after the repair reboot it, or run "
-        "systemctl restart updated-health."
+        f"more. See updatectl status and journalctl -u updated-health. Reboot it, or after a repair {first}"
+        "run systemctl restart updated-health."
     )
     journal.send(journal.STAYS, journal.CRITICAL, message, {"UPDATED_REASON": why}, root)
     with contextlib.suppress(OSError):  # it is in the journal, and on the terminals

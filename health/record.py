@@ -1,5 +1,6 @@
 """The verdict as others read it: the JSON document, the list for a person, the message of the day."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,9 +76,17 @@ def _check(result: CheckResult) -> dict[str, Any]:
     }
 
 
-def listing(record: Record, *, acted: bool) -> str:
-    """One line for each check, and the summary as the last one. `acted`: whether the verdict was carried out."""
-    return "\n".join([*lines(record.checks), _summary(record, acted)]) + "\n"
+def printed(record: Record) -> str:
+    """The document, as --json prints it."""
+    return json.dumps(record.document) + "\n"
+
+
+def listing(record: Record, *, acted: bool, stays: bool = False) -> str:
+    """One line for each check, and the summary as the last one.
+
+    `acted`: whether the verdict was carried out; `stays`: the reboot that it asks for is refused.
+    """
+    return "\n".join([*lines(record.checks), _summary(record, acted, stays)]) + "\n"
 
 
 def lines(checks: Sequence[CheckResult]) -> list[str]:
@@ -95,17 +104,18 @@ def _line(result: CheckResult, width: int) -> str:
     return f"{_MARKS[result.result]} {result.kind:8} {result.name:{width}}  {told}"
 
 
-def _summary(record: Record, acted: bool) -> str:
+def _summary(record: Record, acted: bool, stays: bool) -> str:
     passed = sum(result.result == "pass" for result in record.checks)
     skipped = sum(result.result == "skip" for result in record.checks)
     failed = len(record.checks) - passed - skipped
     counts = f"{passed} passed, {failed} failed, {skipped} skipped"
     if not record.checks:
         counts = "but nothing was judged: there are no checks; put some into health.d"
+    rejected = "is rejected, a reboot leads to the other slot" if acted else "would be rejected"
     meaning = {
         "confirmed": "is confirmed" if acted else "would be confirmed",
         "probation": "is good so far, and on probation",
-        "rejected": "is rejected, a reboot leads to the other slot" if acted else "would be rejected",
+        "rejected": "is rejected, and the machine stays up: it reboots by itself no more" if stays else rejected,
         "no-fallback": "is on trial and sick, but kept, since no other slot can boot",
         "healthy": "is healthy",
         "sick": "is sick, but kept, since it was confirmed before",

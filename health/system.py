@@ -1,11 +1,13 @@
 """What the system below a root says of itself, and the files in which health tells others."""
 
-import json
 import os
+from typing import TYPE_CHECKING
 
 from bootctl import durable
-from health.record import Record, motd
 from health.rootdir import below
+
+if TYPE_CHECKING:
+    from health.record import Record
 
 VERDICT = "/var/lib/updated/health/verdict.json"
 VERDICT_COPY = "/run/updated/health.json"
@@ -72,11 +74,15 @@ def uptime(root: str) -> float | None:
         return None
 
 
-def write_verdict(root: str, record: Record) -> list[str]:
+def write_verdict(root: str, record: "Record") -> list[str]:
     """Writes the verdict file, durably, its copy and the message of the day; what could not be written, as messages.
 
     That the reason is lost is bad; that a sick slot is kept because of it would be worse. So this raises nothing.
     """
+    import json
+
+    from health.record import motd
+
     data = json.dumps(record.document, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n"
     message = motd(record)
     problems = [_write(root, VERDICT, data), _write(root, VERDICT_COPY, data)]
@@ -95,6 +101,8 @@ def store(root: str, path: str, data: bytes, *, mode: int = 0o644) -> None:
 
 def this_boots_verdict(root: str) -> str | None:
     """The verdict that was reached in this boot; None without one, or when its file is damaged."""
+    import json
+
     try:
         with open(below(root, VERDICT), "rb") as file:
             document = json.load(file)

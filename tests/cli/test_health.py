@@ -146,6 +146,29 @@ def test_the_verdicts_before_are_shown_the_newest_last(node: Node, capsys: pytes
     ]
 
 
+def test_a_line_with_values_of_other_types_is_no_verdict(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
+    good = {"at": "2026-11-20T10:00:00Z", "slot": "a", "version": None, "verdict": "sick", "reason": None}
+    never: tuple[Any, ...] = (7, [], True)
+    wrong = [(key, value) for key in good for value in never]
+    wrong += [(key, None) for key in ("at", "slot", "verdict")]
+    lines = [json.dumps({**good, key: value}) for key, value in (("reason", "x"), *wrong, ("verdict", "healthy"))]
+    (node.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
+    assert main(["--root", str(node.root), "health", "-n", "2", "--json"]) == exits.DONE
+    shown = json.loads(capsys.readouterr().out)["history"]
+    assert [verdict["verdict"] for verdict in shown] == ["sick", "healthy"]
+
+
+@pytest.mark.parametrize("verb", ["health", "history"])
+@pytest.mark.parametrize("lines", ["-1", "x", "1.5", ""])
+def test_a_number_of_lines_that_is_none_is_refused(
+    node: Node, capsys: pytest.CaptureFixture[str], verb: str, lines: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--root", str(node.root), verb, f"--lines={lines}"])
+    assert ended.value.code == exits.USAGE
+    assert f"argument -n/--lines: {lines!r} is no number of lines" in capsys.readouterr().err
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(verdict())), inner, max_size=3),

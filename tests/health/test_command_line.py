@@ -191,6 +191,12 @@ def test_a_check_that_always_counts_rejects_although_it_failed_before(machine: M
     assert machine.health().returncode == 3
 
 
+def test_a_check_that_was_skipped_before_the_update_does_not_reject_and_a_new_one_does(machine: Machine) -> None:
+    machine.came_to(it="skip")
+    assert machine.required(passes=False).health("--no-act").returncode == 0
+    assert machine.required(passes=False, name="new").health("--no-act").returncode == 3
+
+
 @pytest.mark.parametrize("damage", ["missing", "damaged", "of the slot itself", "for another version"])
 def test_without_a_baseline_that_can_be_trusted_all_required_checks_count(machine: Machine, damage: str) -> None:
     baseline(machine, passes=False)
@@ -235,6 +241,38 @@ def test_what_has_no_result_in_time_is_not_in_the_baseline_and_counts(machine: M
     assert [check["name"] for check in json.loads(machine.baseline_file.read_text())["checks"]] == ["it"]
     assert ends(int(os.read(reader, 100)))
     os.close(reader)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("version", "target", "stays"),
+    [
+        ("1.1.0", ("--target=1.2.0",), True),  # the same update, once more
+        ("1.1.0", ("--target=1.3.0",), False),
+        ("1.1.0", (), False),
+        ("1.1.1", ("--target=1.2.0",), False),  # another release in the slot
+    ],
+)  # fmt: skip
+def test_an_interrupted_baseline_leaves_the_one_before_only_if_it_tells_of_the_same_update(
+    machine: Machine, put: Put, number: signal.Signals, version: str, target: tuple[str, ...], stays: bool
+) -> None:
+    baseline(machine, passes=True)
+    before = machine.baseline_file.read_bytes()
+    copy_program("/bin/sh", machine.root)
+    for fifo in ("started", "never"):
+        os.mkfifo(machine.root / fifo)
+    put(f"{CHECKS}/required.d/slow", "#!/bin/sh\necho $$ >/started\nread x </never\n", mode=0o755)
+    machine.write("etc/os-release", f"IMAGE_VERSION={version}\n")
+    machine.write("proc/cmdline", "quiet updated.slot=a\n")
+    command = machine.command(*target, verb="baseline")
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL) as process:
+        slow = int((machine.root / "started").read_text())
+        process.send_signal(number)
+        process.wait(20)
+    if number == signal.SIGKILL:
+        os.kill(slow, signal.SIGKILL)  # nobody else does
+    assert machine.baseline_file.exists() == stays
+    assert not stays or machine.baseline_file.read_bytes() == before
 
 
 @pytest.mark.parametrize("verb", ["judge", "baseline"])
@@ -481,4 +519,7 @@ def test_wrong_usage_is_told(machine: Machine) -> None:
     assert machine.health("--frobnicate").returncode == 2
     assert machine.health("--root", str(machine.root / "no")).returncode == 2
     assert machine.health(verb="baselien").returncode == 2
-    assert machine.health("--most-seconds", "0", verb="baseline").returncode == 2
+    for value in ("0", "-1", "3601", "nan", "x"):
+        made = machine.health("--most-seconds", value, verb="baseline")
+        assert made.returncode == 2
+        assert f"argument --most-seconds: '{value}' is no number of seconds above 0, up to 3600" in made.stderr

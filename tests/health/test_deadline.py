@@ -1,13 +1,16 @@
 """A boot that comes to no verdict ends, but only so often, and never on a slot that was confirmed."""
 
 import json
+import subprocess
+import sys
+from unittest.mock import ANY
 
 import pytest
 
 from health import deadline, failed_boot, history, reboots
 from health.deadline import await_deadline, leave_unjudged
 from health.machine import open_machine
-from tests.health.conftest import EMPTY, GOOD, GOOD_FIRST, REJECTED, TRIAL, Machine
+from tests.health.conftest import EMPTY, GOOD, GOOD_FIRST, REJECTED, REPOSITORY, TRIAL, Machine
 
 
 def at_the_deadline(machine: Machine, *, uptime: float = 0.0, slept: list[float] | None = None) -> int:
@@ -78,6 +81,19 @@ def test_boots_without_a_verdict_end_in_one_that_stays_up(machine: Machine) -> N
     assert statuses == [3, 3, 3, 6, 6]
     told = (machine.root / reboots.MOTD.lstrip("/")).read_text()
     assert "1.2.0 has rebooted the machine 3 times already" in told
+    assert "bootctl confirm" not in told, "a good verdict is enough"
+    assert machine.required(passes=True).health().returncode == 0
+    assert not (machine.root / reboots.MOTD.lstrip("/")).exists()
+
+
+def test_who_asks_for_a_reboot_now_hears_what_follows(machine: Machine) -> None:
+    ends = [(3, "a reboot is wanted")] * 3 + [(6, "the machine stays up, since 1.2.0 has")]
+    for number, (status, follows) in enumerate(ends):
+        next_boot(machine, f"boot {number}")
+        made = machine.health("--now", verb="deadline")
+        assert made.returncode == status
+        left = "slot b (1.2.0) is left without a verdict (its check came to no verdict)"
+        assert made.stdout.startswith(f"{left}; {follows}")
 
 
 def test_a_boot_that_asks_twice_is_counted_once(machine: Machine) -> None:
@@ -100,6 +116,47 @@ def test_a_slot_that_is_rejected_again_and_again_stays_up_in_the_end(machine: Ma
         statuses.append(machine.health().returncode)
     assert statuses == [3, 3, 3, 6, 6, 6]
     assert machine.attributes == (GOOD, REJECTED)
+
+
+@pytest.fixture
+def stuck(machine: Machine) -> Machine:
+    """On a rejected slot that was given up before, and with no reboot left."""
+    machine.set(GOOD, REJECTED).required(passes=False)
+    for number in range(3):
+        next_boot(machine, f"boot {number}")
+        assert machine.health().returncode == 3
+    next_boot(machine, "the last one")
+    return machine
+
+
+def test_a_verdict_that_is_not_followed_by_a_reboot_says_so(stuck: Machine) -> None:
+    made = stuck.health()
+    assert made.returncode == 6
+    assert made.stdout.splitlines()[-1] == (
+        "slot b (1.2.0) is rejected, and the machine stays up: it reboots by itself no more; "
+        "0 passed, 1 failed, 0 skipped"
+    )
+
+
+def bootctl(machine: Machine, *words: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "bootctl", "--root", str(machine.root), *words], cwd=REPOSITORY, check=True,
+        capture_output=True,
+    )  # fmt: skip
+
+
+def test_what_the_message_names_ends_a_rejection_and_a_repair_alone_does_not(stuck: Machine) -> None:
+    stuck.required(passes=True)
+    made = stuck.health()
+    assert made.returncode == 6
+    assert stuck.attributes == (GOOD, REJECTED)
+    assert "python3 -m bootctl confirm'), then run systemctl restart updated-health." in made.stderr
+    assert (stuck.root / reboots.MOTD.lstrip("/")).read_text() == made.stderr.removeprefix("<2>")
+    bootctl(stuck, "confirm")
+    made = stuck.health()
+    assert (made.returncode, stuck.document["verdict"]) == (0, "healthy")
+    assert reboots.read(str(stuck.root)) == reboots.Ledger({}, ANY, ANY), "the count begins anew"
+    assert not (stuck.root / reboots.MOTD.lstrip("/")).exists()
 
 
 def test_the_way_back_to_a_good_slot_is_open_however_often_the_machine_rebooted(machine: Machine) -> None:

@@ -71,23 +71,29 @@ def compared(now: Result, before: Result | None, *, count: Count = "regression")
 @pytest.mark.parametrize("now", ["fail", "timeout"])
 @pytest.mark.parametrize(
     ("before", "note"),
-    [("fail", "failed before the update as well"), ("timeout", "timed out before the update as well")],
-)
-def test_what_failed_before_the_update_is_told_and_does_not_reject(now: Result, before: Result, note: str) -> None:
+    [
+        ("fail", "failed before the update as well"), ("timeout", "timed out before the update as well"),
+        ("skip", "was skipped before the update"),
+    ],
+)  # fmt: skip
+def test_what_did_not_pass_before_the_update_is_told_and_does_not_reject(
+    now: Result, before: Result, note: str
+) -> None:
     weighed = compared(now, before)
     assert (weighed.counts, weighed.before, weighed.note) == (False, before, note)
     assert verdict(GOOD, TRIAL, weighed) == "confirmed"
 
 
-@pytest.mark.parametrize("before", ["pass", "skip", None])
-def test_what_did_not_fail_before_the_update_rejects(before: Result | None) -> None:
+@pytest.mark.parametrize("before", ["pass", None])
+def test_what_passed_before_the_update_or_is_new_with_it_rejects(before: Result | None) -> None:
     weighed = compared("fail", before)
     assert (weighed.counts, weighed.before, weighed.note) == (True, before, None)
     assert verdict(GOOD, TRIAL, weighed) == "rejected"
 
 
-def test_a_check_that_always_counts_rejects_whatever_was_before() -> None:
-    assert verdict(GOOD, TRIAL, compared("fail", "fail", count="always")) == "rejected"
+@pytest.mark.parametrize("before", ["fail", "timeout", "skip"])
+def test_a_check_that_always_counts_rejects_whatever_was_before(before: Result) -> None:
+    assert verdict(GOOD, TRIAL, compared("fail", before, count="always")) == "rejected"
 
 
 @pytest.mark.parametrize("key", [("wanted", "web", "exec"), ("required", "db", "exec"), ("required", "web", "tcp")])
@@ -238,13 +244,13 @@ def test_bad_news_has_a_reason_and_good_news_has_none(view: BootView, active: st
 
 
 def regressions(results: list[CheckResult], before: Before) -> list[CheckResult]:
-    """What the promise calls a regression, said in other words than the rules under test say it."""
+    """What passed there and fails now, or is new; said in other words than the rules under test say it."""
     return [
         each
         for each in results
         if each.kind == "required"
         and each.result in ("fail", "timeout")
-        and (each.count == "always" or before.get((each.kind, each.name, each.type)) not in ("fail", "timeout"))
+        and (each.count == "always" or before.get((each.kind, each.name, each.type), "pass") == "pass")
     ]
 
 
@@ -259,7 +265,7 @@ def test_no_sequence_of_results_confirms_a_slot_with_a_required_regression(
 
 
 @given(VIEWS, st.sampled_from("ab"), RESULTS, BASELINES, st.booleans())
-def test_nothing_rejects_a_slot_on_trial_for_failures_that_were_there_before_alone(
+def test_nothing_rejects_a_slot_on_trial_for_what_did_not_pass_before_alone(
     view: BootView, active: str, results: list[CheckResult], before: Before | None, probation: bool
 ) -> None:
     state = view.state(active)

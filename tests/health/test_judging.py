@@ -1,6 +1,11 @@
 """A slot on trial has its verdict before the deadline of its boot, whatever hangs."""
 
+import contextlib
 import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -9,7 +14,18 @@ from hypothesis import strategies as st
 from health.deadline import await_deadline
 from health.judging import MOST_SECONDS, VERDICT_SECONDS, seconds_to_judge
 from health.machine import open_machine
-from tests.health.conftest import CHECKS, GOOD, GOOD_FIRST, REJECTED, TRIAL, Machine, Put, copy_program, ends
+from tests.health.conftest import (
+    CHECKS,
+    GOOD,
+    GOOD_FIRST,
+    REJECTED,
+    REPOSITORY,
+    TRIAL,
+    Machine,
+    Put,
+    copy_program,
+    ends,
+)
 
 DEADLINE = 900
 LATE = 'type = "disk-space"\npath = "/"\nfree_bytes = 0\nsettle_seconds = 0.5\n'
@@ -57,6 +73,63 @@ def test_plugins_that_hang_one_after_the_other_have_timed_out_in_time(machine: M
     os.close(reader)
     known = open_machine(str(machine.root))
     assert await_deadline(known, clock=lambda: float(DEADLINE), sleep=lambda seconds: None) == 0
+
+
+@contextlib.contextmanager
+def never_answering() -> Iterator[int]:
+    """The port of a server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+STUBBORN = """#!/bin/sh
+[ "$1" = stop ] && exit
+trap '' TERM INT HUP
+echo $$ >/started
+while :; do read x </never; done
+"""
+FOR_EVER = "timeout_seconds = 3600\nretries = 1000\nretry_delay_seconds = {delay}\n"
+
+
+def test_whatever_the_checks_do_there_is_a_verdict_before_the_deadline(machine: Machine, put: Put) -> None:
+    """The real program, against checks that ignore signals, wait for ever, or ask again and again."""
+    copy_program("/bin/sh", machine.root)
+    for fifo in ("started", "never"):
+        os.mkfifo(machine.root / fifo)
+    put("stubborn", STUBBORN, mode=0o755)
+    put("later", "#!/bin/sh\nexit 75\n", mode=0o755)
+    put("usr/libexec/health-checker/alone", STUBBORN, mode=0o755)
+    reader = os.open(machine.root / "started", os.O_RDONLY | os.O_NONBLOCK)
+    with never_answering() as port:
+        for name, text, delay in (
+            ("stubborn", 'type = "exec"\ncommand = ["/stubborn"]\n', 0),
+            ("later", 'type = "exec"\ncommand = ["/later"]\n', 0.1),
+            ("slow-to-retry", 'type = "mount"\npath = "/no"\n', 3600),
+            ("silent", f'type = "http"\nurl = "http://127.0.0.1:{port}/"\n', 0),
+            ("settling", 'type = "disk-space"\npath = "/"\nfree_bytes = 0\nsettle_seconds = 3600\n', 0),
+        ):
+            machine.write(f"{CHECKS}/required.d/{name}.toml", text + FOR_EVER.format(delay=delay))
+        seconds, uptime = 5, 100
+        deadline = uptime + VERDICT_SECONDS + seconds
+        machine.also_in_health(f"deadline_seconds = {deadline:.0f}")
+        came_up_before(machine, uptime)
+        began = time.clock_gettime(time.CLOCK_BOOTTIME)
+        with subprocess.Popen(machine.command(), cwd=REPOSITORY, stdout=subprocess.DEVNULL) as process:
+            try:
+                while not machine.verdict_file.exists():
+                    assert uptime + time.clock_gettime(time.CLOCK_BOOTTIME) - began < deadline, "no verdict in time"
+                    time.sleep(0.05)
+                assert process.wait(VERDICT_SECONDS) == 3
+            finally:
+                process.terminate()
+    assert machine.attributes == (GOOD, REJECTED)
+    results = {check["name"]: check["result"] for check in machine.document["checks"]}
+    assert results == dict.fromkeys(
+        ("later", "settling", "silent", "slow-to-retry", "stubborn", "health-checker/alone"), "timeout"
+    )
+    (started,) = os.read(reader, 100).split()
+    os.close(reader)
+    assert ends(int(started)), "a process of a check outlived the verdict"
 
 
 @pytest.mark.parametrize(("kind", "code", "b"), [("required", 3, REJECTED), ("wanted", 0, GOOD_FIRST)])

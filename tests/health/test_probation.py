@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from bootctl.health_settings import HealthSettings
 from bootctl.model import BootView, SlotState, confirm
 from health import aftermath, probation, system, watch
+from health.comparison import Look
 from health.judgement import Judgement, Verdict
-from health.judging import Look
 from health.machine import Machine as Known
 from health.machine import open_machine
 from health.probation import watch_over, weigh_round

@@ -108,9 +108,10 @@ def test_where_the_count_can_not_be_written_the_loaders_tries_have_to_do(
 
 
 def test_the_announcement_says_what_is_wanted_why_it_is_not_done_and_what_to_do(tmp_path: Path) -> None:
-    message = reboots.announce(str(tmp_path), "slot b (1.1)", "asks for a reboot", "too many")
+    message = reboots.announce(str(tmp_path), "slot b (1.1)", "asks for a reboot", "too many", rejected=False)
     assert (tmp_path / reboots.MOTD.lstrip("/")).read_text() == message + "\n"
     assert "slot b (1.1) asks for a reboot, and the machine stays up all the same: too many" in message
+    assert message.endswith(" Reboot it, or after a repair run systemctl restart updated-health.")
 
 
 @given(REBOOTS, st.integers(1, 5), st.integers(1, 5))

@@ -6,9 +6,6 @@ Its units are asked for through the systemctl of the machine, with --user put in
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.shipped import open_folder
-from tests.packaging.test_health_unit import NAMESPACES, cgroup2
-
-REPOSITORY = Path(__file__).parent.parent.parent
+from tests.packaging.user_manager import below_a_manager
 
 ONESHOT = "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
 BEFORE = "[Unit]\nDefaultDependencies=no\nBefore=boot-complete.target\n"
-
-MANAGER = r"""
-set -eu
-folder=$1; shift
-umount -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/system "$folder/run"
-export XDG_RUNTIME_DIR="$folder/run" SYSTEMD_UNIT_PATH="$folder/units:/usr/lib/systemd/user"
-/lib/systemd/systemd --user --unit=basic.target --log-target=console >"$folder/manager.log" 2>&1 &
-until systemctl --user is-active --quiet basic.target 2>/dev/null; do sleep 0.05; done
-PATH="$folder/bin:$PATH" exec "$@"
-"""
 
 ASK = """
 import json, subprocess, sys, time
@@ -119,7 +103,6 @@ def write_units(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[Told]:
-    group = cgroup2() / f"updated-units-{os.getpid()}"
     with open_folder() as folder:
         for name in ("units", "bin"):
             (folder / name).mkdir()
@@ -127,20 +110,8 @@ def told() -> Iterator[Told]:
         wrapper = folder / "bin/systemctl"
         wrapper.write_text('#!/bin/sh\nexec /usr/bin/systemctl --user "$@"\n')
         wrapper.chmod(0o755)
-        enter = f"echo $$ >{group}/cgroup.procs && exec " + shlex.join(NAMESPACES) + ' "$@"'
-        group.mkdir()
-        try:
-            done = subprocess.run(
-                ["sh", "-c", enter, "sh", "sh", "-c", MANAGER, "sh", str(folder),
-                 sys.executable, "-c", ASK, str(folder)],
-                cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=90,
-            )  # fmt: skip
-        finally:
-            for path, _, _ in os.walk(group, topdown=False):
-                Path(path).rmdir()
-        log = folder / "manager.log"
-        assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
-        yield {name: (result, output, final) for name, (result, output, final) in json.loads(done.stdout).items()}
+        done = below_a_manager(folder, [sys.executable, "-c", ASK, str(folder)], timeout=90)
+        yield {name: (result, output, final) for name, (result, output, final) in json.loads(done).items()}
 
 
 def test_an_active_unit_passes(told: Told) -> None:

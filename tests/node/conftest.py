@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes import nginx
 from tests.fakes.machine import Machine
+from tests.node.bench import Bench, bench
 from tests.node.world import Publisher, make_machine
 
 
@@ -33,3 +34,19 @@ def machine(tmp_path: Path, publisher: Publisher, server: str) -> Iterator[Machi
     made = make_machine(tmp_path / "machine", publisher, server)
     yield made
     made.power_off()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Bench]:
+    """A node that runs 1.0.0, and may take 1.1.0."""
+    with bench(tmp_path) as made:
+        made.ship()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """One such node for all that is refused before anything is written: what a test spoils, it mends."""
+    with bench(tmp_path_factory.mktemp("shared")) as made:
+        made.ship()
+        yield made

@@ -10,13 +10,6 @@ import pytest
 from tests.node.bench import USAGE, Bench, bench
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("node")) as made:
-        made.ship()
-        yield made
-
-
 @pytest.fixture
 def node(shared: Bench) -> Iterator[Bench]:
     """The same node for all of these: none of them changes anything but the configuration, which comes back."""

@@ -19,21 +19,6 @@ SECTOR = 512
 SLOT_TYPE = "5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6"  # what gptprio.next of GRUB looks for
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
-        made.ship()
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """One node for all that is refused before anything is written: what a test spoils, it mends."""
-    with bench(tmp_path_factory.mktemp("disk")) as made:
-        made.ship()
-        yield made
-
-
 def spoil(path: Path, offset: int, data: bytes) -> bytes:
     """Overwrites bytes of the disk; what was there."""
     with path.open("r+b") as file:

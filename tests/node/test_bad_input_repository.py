@@ -27,13 +27,6 @@ from updated.publish.repository import Repository
 DAY = 86400
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
-        made.ship()
-        yield made
-
-
 # ------------------------------------------------------------------------------- what the node tries several times
 
 
@@ -150,13 +143,6 @@ def test_when_the_outage_is_over_the_update_goes_on(outages: dict[str, Outage], 
 
 
 # ------------------------------------------------------------------------------------ what is missing or damaged
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("refusing")) as made:
-        made.ship()
-        yield made
 
 
 @pytest.fixture
@@ -296,7 +282,9 @@ def test_a_release_for_other_machines_is_refused(node: Bench) -> None:
 # -------------------------------------------------------------------------------------------- who is interrupted
 
 
-def test_a_killed_downloader_is_told_and_the_next_cycle_goes_on(tmp_path: Path) -> None:
+@contextmanager
+def held_back(folder: Path) -> Iterator[tuple[Bench, threading.Event, threading.Event]]:
+    """A node whose downloads wait: that one does is the first event, and with the second they end without an answer."""
     arrived, leave = threading.Event(), threading.Event()
 
     def hold_back(handler: Handler) -> None:
@@ -304,7 +292,15 @@ def test_a_killed_downloader_is_told_and_the_next_cycle_goes_on(tmp_path: Path) 
         leave.wait(30)
         handler.hang_up()
 
-    with spoiled(tmp_path, BLOB, lambda data: hold_back) as node:
+    with spoiled(folder, BLOB, lambda data: hold_back) as node:
+        try:
+            yield node, arrived, leave
+        finally:
+            leave.set()
+
+
+def test_a_killed_downloader_is_told_and_the_next_cycle_goes_on(tmp_path: Path) -> None:
+    with held_back(tmp_path) as (node, arrived, leave):
 
         def killed_on_the_way(expected: int) -> str:
             cycle = start_once(node.machine)
@@ -315,34 +311,23 @@ def test_a_killed_downloader_is_told_and_the_next_cycle_goes_on(tmp_path: Path) 
             out, err = cycle.communicate(timeout=30)
             return node.judged(subprocess.CompletedProcess([], cycle.returncode, out, err), expected)
 
-        try:
-            node.refuses(
-                "child-failed", "the process 'updated fetch'", "was ended by SIGKILL, without a result",
-                run=killed_on_the_way,
-            )
-        finally:
-            leave.set()
+        node.refuses(
+            "child-failed", "the process 'updated fetch'", "was ended by SIGKILL, without a result",
+            run=killed_on_the_way,
+        )  # fmt: skip
+        leave.set()
         use_a_mirror(node)
         node.updates()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_cycle_that_is_interrupted_says_so_and_the_next_one_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    arrived, leave = threading.Event(), threading.Event()
-
-    def hold_back(handler: Handler) -> None:
-        arrived.set()
-        leave.wait(30)
-        handler.hang_up()
-
-    with spoiled(tmp_path, BLOB, lambda data: hold_back) as node:
-        try:
-            cycle = start_once(node.machine)
-            assert arrived.wait(30)
-            cycle.send_signal(number)
-            _, error = cycle.communicate(timeout=30)
-        finally:
-            leave.set()
+    with held_back(tmp_path) as (node, arrived, leave):
+        cycle = start_once(node.machine)
+        assert arrived.wait(30)
+        cycle.send_signal(number)
+        _, error = cycle.communicate(timeout=30)
+        leave.set()
         assert (cycle.returncode, "Traceback" in error) == (130, False), error
         assert "updated: interrupted; the next run goes on from there." in error
         use_a_mirror(node)

@@ -186,14 +186,6 @@ def test_what_could_not_be_saved_is_taken_up_when_there_is_room_again(node: Benc
 # --------------------------------------------------------------------------------------------- the root of trust
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """One node for all that is refused before anything is written."""
-    with bench(tmp_path_factory.mktemp("trust")) as made:
-        made.ship()
-        yield made
-
-
 @pytest.fixture
 def pinned(shared: Bench) -> Iterator[Path]:
     """The root of trust, which comes back after the test."""

@@ -11,7 +11,6 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,6 @@ from tests.node.world import Publisher, program_for_everybody
 from tests.packaging.shipped import REPOSITORY
 
 HOSTILE = Path(__file__).with_name("hostile.py")
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Bench]:
-    """A node that runs 1.0.0, and may take 1.1.0."""
-    with bench(tmp_path) as made:
-        made.ship()
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """One node for all that is refused at the check, before anything is written."""
-    with bench(tmp_path_factory.mktemp("words")) as made:
-        made.ship()
-        yield made
 
 
 def take_over(node: Bench, deed: str, **means: object) -> None:

@@ -6,29 +6,14 @@ The unit is the shipped one, with another program in place of health.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shlex
-import subprocess
 import sys
-from pathlib import Path
 
 from tests.packaging.shipped import REPOSITORY, UNITS, open_folder, run, settings
-from tests.packaging.test_health_unit import NAMESPACES, cgroup2
+from tests.packaging.user_manager import below_a_manager
 from updated.reboot import BASELINE_SECONDS
 
 UNIT = UNITS / "updated-baseline@.service"
-
-MANAGER = r"""
-set -eu
-folder=$1; shift
-umount -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/system "$folder/run"
-export XDG_RUNTIME_DIR="$folder/run" SYSTEMD_UNIT_PATH="$folder/units:/usr/lib/systemd/user"
-/lib/systemd/systemd --user --unit=basic.target --log-target=console >"$folder/manager.log" 2>&1 &
-until systemctl --user is-active --quiet basic.target 2>/dev/null; do sleep 0.05; done
-exec "$@"
-"""
 
 ASK = """
 import asyncio, json, sys
@@ -48,7 +33,6 @@ esac
 
 
 def test_the_version_arrives_as_it_is_and_every_end_of_the_unit_is_told() -> None:
-    group = cgroup2() / f"updated-baseline-test-{os.getpid()}"
     versions = ["1.2.0-rc.1", "2.0", "3.0", "1.2.0-rc.1"]
     with open_folder() as folder:
         (folder / "units").mkdir()
@@ -62,20 +46,8 @@ def test_the_version_arrives_as_it_is_and_every_end_of_the_unit_is_told() -> Non
             unit, found = re.subn(pattern, replacement, unit, flags=re.MULTILINE)
             assert found, pattern
         (folder / "units" / UNIT.name).write_text(unit)
-        enter = f"echo $$ >{group}/cgroup.procs && exec " + shlex.join(NAMESPACES) + ' "$@"'
-        group.mkdir()
-        try:
-            done = subprocess.run(
-                ["sh", "-c", enter, "sh", "sh", "-c", MANAGER, "sh", str(folder), sys.executable, "-c", ASK, *versions],
-                capture_output=True, text=True, check=False, timeout=60, cwd=REPOSITORY,
-                env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-            )  # fmt: skip
-        finally:
-            for path, _, _ in os.walk(group, topdown=False):
-                Path(path).rmdir()
-        log = folder / "manager.log"
-        assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
-        good, failed, hung, again = json.loads(done.stdout)
+        told = below_a_manager(folder, [sys.executable, "-c", ASK, *versions])
+        good, failed, hung, again = json.loads(told)
         called = (folder / "called").read_text().splitlines()
     assert (good, again) == (None, None)
     assert failed.startswith("ended with status 1 (Job for updated-baseline@2.0.service failed")

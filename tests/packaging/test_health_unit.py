@@ -1,15 +1,11 @@
 """The health unit below a real systemd: which end of the check reboots, and what may start after it.
 
-The service manager of a user runs in namespaces of its own, with its own control group and /run. The unit
-is the shipped one, with another program in place of the check, and a recorder in place of `systemctl reboot`.
+The unit is the shipped one, with another program in place of the check, and a recorder in place of `systemctl reboot`.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.shipped import PACKAGING, UNITS, open_folder
+from tests.packaging.user_manager import below_a_manager
 
 CASES = {
     "healthy": "exit 0",
@@ -33,17 +30,7 @@ CASES = {
     "missing": None,
 }
 
-NAMESPACES = ["unshare", "--cgroup", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
-
-MANAGER = r"""
-set -eu
-folder=$1; cd "$folder"
-umount -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/system "$folder/run"
-export XDG_RUNTIME_DIR="$folder/run" SYSTEMD_UNIT_PATH="$folder/units:/usr/lib/systemd/user"
-/lib/systemd/systemd --user --unit=basic.target --log-target=console >manager.log 2>&1 &
-until systemctl --user is-active --quiet basic.target 2>/dev/null; do sleep 0.05; done
-shift
+RUN_CASES = r"""
 for case in "$@"; do
     systemctl --user start "after-$case.service" 2>/dev/null || true
     # The watch is started with the check, and nothing waits for it.
@@ -65,17 +52,6 @@ class End:
     rebooted: bool
     unjudged_boots: str | None
     watched: str | None = None
-
-
-def cgroup2() -> Path:
-    """Where this machine has its unified control groups."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split()
-        if kind == "cgroup2" and os.access(where, os.W_OK):
-            return Path(where)
-    pytest.skip(
-        "a private systemd needs root and a writable cgroup2 mount; the script alone is tested everywhere"
-    )
 
 
 def write_program(path: Path, text: str) -> None:
@@ -144,28 +120,13 @@ def end(own: Path, health: str, after: str) -> End:
 
 @pytest.fixture(scope="module")
 def ends() -> Iterator[dict[str, End]]:
-    group = cgroup2() / f"updated-test-{os.getpid()}"
     with open_folder() as folder:
         (folder / "units").mkdir()
         for case, check in CASES.items():
             write_units(folder, case, check)
-        enter = f"echo $$ >{group}/cgroup.procs && exec " + shlex.join(NAMESPACES) + ' "$@"'
-        group.mkdir()
-        try:
-            done = subprocess.run(
-                ["sh", "-c", enter, "sh", "sh", "-c", MANAGER, "sh", str(folder), *CASES],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=60,
-            )
-        finally:
-            for path, _, _ in os.walk(group, topdown=False):
-                Path(path).rmdir()
-        log = folder / "manager.log"
-        assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
+        told = below_a_manager(folder, ["sh", "-euc", RUN_CASES, "sh", *CASES])
         yield {
-            case: end(folder / case, *states) for case, *states in map(str.split, done.stdout.splitlines())
+            case: end(folder / case, *states) for case, *states in map(str.split, told.splitlines())
         }
 
 

@@ -5,15 +5,19 @@ Each verb imports only what it needs, so that `status` answers at once, also whe
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-from collections.abc import Callable
-from typing import Any
 
-from updated.cli import exits
-from updated.core.errors import UpdatedError
+try:
+    import argparse
+    import json
+    import os
+    from collections.abc import Callable
+    from typing import Any
+
+    from updated.cli import exits
+    from updated.core.errors import UpdatedError
+except KeyboardInterrupt:  # while it loads
+    sys.exit(130)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,9 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     allow = verb("allow", "Take a release off the denylist")
     allow.add_argument("version", help="the release")
     history = verb("history", "Show what happened")
-    history.add_argument("-n", "--lines", type=int, default=20, help="how many entries (default: 20)")
+    history.add_argument("-n", "--lines", type=_count, default=20, help="how many entries (default: 20)")
     health = verb("health", "Show the last verdict on this machine, with each check, and the verdicts before")
-    health.add_argument("-n", "--lines", type=int, default=5, help="how many verdicts (default: 5)")
+    health.add_argument("-n", "--lines", type=_count, default=5, help="how many verdicts (default: 5)")
     verb("watch", "Follow the node until interrupted")
     provision = verb("provision", "Lay out a disk or a disk image: EFI system partition, slots a and b, state")
     provision.add_argument("disk", help="the block device, or the image file, which is made")
@@ -63,10 +67,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a verb; the exit status is one of `exits`."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         return _run(options)
     except UpdatedError as error:
         if options.json:
@@ -123,11 +133,11 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _health(options: argparse.Namespace) -> int:
-    from updated.cli.judged import health_text
+    from updated.cli.judged import health_text, well_formed
     from updated.healthfiles import WHOLE_OUTPUT, read_health, read_verdicts
 
     health = read_health(options.root, most_output=WHOLE_OUTPUT)
-    verdicts = _newest(_readable(lambda: read_verdicts(options.root), "the verdicts"), options.lines)
+    verdicts = _newest(well_formed(_readable(lambda: read_verdicts(options.root), "the verdicts")), options.lines)
     if options.json:
         print(json.dumps({"verdict": health, "history": verdicts}, indent=2, ensure_ascii=False))
     else:
@@ -145,7 +155,7 @@ def _readable(read: Callable[[], list[dict[str, Any]]], what: str) -> list[dict[
 
 
 def _newest(entries: list[dict[str, Any]], lines: int) -> list[dict[str, Any]]:
-    return entries[len(entries) - max(0, min(lines, len(entries))) :]
+    return entries[max(0, len(entries) - lines) :]
 
 
 def _history(options: argparse.Namespace) -> int:

@@ -28,6 +28,15 @@ def health_text(health: Mapping[str, Any] | None, verdicts: Sequence[Mapping[str
     return "\n".join(lines)
 
 
+def well_formed(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of `read_verdicts` whose values are texts, as health writes them; another line was damaged."""
+    return [
+        verdict for verdict in verdicts
+        if all(isinstance(verdict[key], str) for key in ("at", "slot", "verdict"))
+        and all(isinstance(verdict[key], str | None) for key in ("version", "reason"))
+    ]  # fmt: skip
+
+
 def _verdict_line(health: Mapping[str, Any]) -> str:
     version = f" ({health['version']})" if health["version"] else ""
     verdict = probation_text(health) or health["verdict"]
@@ -67,5 +76,7 @@ def _result(result: str) -> str:
 
 
 def _history_line(verdict: Mapping[str, Any]) -> str:
-    at, slot, version, said, reason = (verdict[key] or "" for key in ("at", "slot", "version", "verdict", "reason"))
-    return f"  {at}  slot {slot}  {version!s:<12} {said!s:<12} {_plain(str(reason))}".rstrip()
+    at, slot, version, said, reason = (
+        _plain(verdict[key] or "") for key in ("at", "slot", "version", "verdict", "reason")
+    )
+    return f"  {at}  slot {slot}  {version:<12} {said:<12} {reason}".rstrip()

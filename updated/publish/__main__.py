@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
-import errno
-import os
 import sys
-from collections.abc import Sequence
+
+INTERRUPTED = "releasectl: interrupted; nodes see the old state or the new one. Run the same command again: it goes on."
 
 try:
-    import numpy  # noqa: F401
-except ModuleNotFoundError:
-    sys.exit("releasectl: the library numpy is missing. Install it: pip install 'updated[publish]'")
+    import argparse
+    import errno
+    import os
+    from collections.abc import Sequence
 
-from updated.core.errors import UpdatedError
-from updated.publish.verbs import distribution, keys, releases, repository, requests
-from updated.publish.verbs.command import Run, Verbs
+    try:
+        import numpy  # noqa: F401
+    except ModuleNotFoundError:
+        sys.exit("releasectl: the library numpy is missing. Install it: pip install 'updated[publish]'")
+
+    from updated.core.errors import UpdatedError
+    from updated.publish.verbs import distribution, keys, releases, repository, requests
+    from updated.publish.verbs.command import Run, Verbs
+except KeyboardInterrupt:  # while it loads
+    print(INTERRUPTED, file=sys.stderr)
+    sys.exit(130)
 
 OK, FAILED, USAGE, NEGLECTED = 0, 1, 2, repository.NEGLECTED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; 0 when it was done, 1 when it was refused or failed, 2 for wrong usage, or a status of its own."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         run: Run = options.run
         status = run(options)
         sys.stdout.flush()
@@ -38,10 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"releasectl: {_line(_storage_error(error, options))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print(
-            "releasectl: interrupted; nodes see the old state or the new one. Run the same command again: it goes on.",
-            file=sys.stderr,
-        )
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     return OK if status is None else status
 
