@@ -11,6 +11,7 @@ from prometheus_client import Counter
 
 from updated.bus import METHODS
 from updated.bus import NAME as BUS_NAME
+from updated.cli.mends import ERRORS
 from updated.core.errors import CODES
 from updated.core.events import Event
 from updated.core.machine import ANY_PHASE, TABLE
@@ -89,6 +90,12 @@ def errors() -> str:
     )
 
 
+def mends() -> str:
+    """What helps against each error, with the commands in it marked as such."""
+    quoted = re.compile(r"(?<!\w)'([^']+)'(?!\w)")
+    return table(("code", "what to do"), [(f"`{name}`", quoted.sub(r"`\1`", mend)) for name, mend in ERRORS.items()])
+
+
 def methods() -> str:
     """The methods of the D-Bus interface."""
     arguments = {"": "", "s": "string", "t": "unsigned 64-bit number", "h": "open file"}
@@ -102,7 +109,8 @@ def methods() -> str:
 
 
 GENERATED: Mapping[str, Callable[[], str]] = {
-    "events": events, "transitions": transitions, "errors": errors, "methods": methods,
+    "events": events, "transitions": transitions, "errors": errors, "mends": mends,
+    "methods": methods,
 }
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
 

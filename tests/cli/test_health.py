@@ -141,8 +141,8 @@ def test_the_verdicts_before_are_shown_the_newest_last(node: Node, capsys: pytes
     assert main(["--root", str(node.root), "health", "-n", "2"]) == exits.DONE
     assert capsys.readouterr().out.splitlines()[-3:] == [
         "Verdicts:",
-        "  2026-11-22T10:00:00Z  slot a  1.0.0        sick         web failed",
-        "  2026-11-23T10:00:00Z  slot a  1.0.0        healthy",
+        "  Sun 2026-11-22 11:00 CET  slot a  1.0.0        sick         web failed",
+        "  Mon 2026-11-23 11:00 CET  slot a  1.0.0        healthy",
     ]
 
 
@@ -195,13 +195,13 @@ def status(node: Node) -> str:
         first_state(BootFacts("b", "1.2.0", BOOT, view), 0.5), phase=Phase.TRIAL, target=Target("1.2.0", "m", "b", 3)
     )
     document = status_document(state, Policy(), Report(health=read_health(str(node.root))), NOW)
-    return status_text({**document, "alive": True}, colours=False)
+    return status_text({**document, "alive": True}, now=NOW)
 
 
 def test_the_status_says_until_when_the_slot_is_on_probation(node: Node) -> None:
     node.judged(check("web"), verdict="probation", probation_until="2026-11-21T10:05:09Z")
     lines = status(node).splitlines()
-    assert lines[0] == "runs 1.2.0 in slot b, on probation until 2026-11-21T10:05:09Z"
+    assert lines[0] == "runs 1.2.0 in slot b, on probation until Sat 2026-11-21 11:05 CET (54 d 21 h ago)"
     assert any("Health:" in line and "'updatectl health' shows the checks" in line for line in lines)
 
 

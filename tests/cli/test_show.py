@@ -1,20 +1,22 @@
-"""What a person reads: the status at a glance, progress that is never too early, the end of a hold."""
+"""What a person reads: the status at a glance, and progress that is never too early."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bootctl.model import BootView, SlotState
 from updated.cli import exits
 from updated.cli.__main__ import main
-from updated.cli.change import hold_end
+from updated.cli.paper import Paper, paper_of
 from updated.cli.show import progress_bar, progress_text, status_text
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
@@ -35,24 +37,27 @@ STATE = replace(
 
 def shown(state: State, report: Report | None = None, *, alive: bool = True, colours: bool = False) -> str:
     document = status_document(state, Policy(), report or Report(), NOW)
-    return status_text({**document, "alive": alive}, colours=colours)
+    return status_text({**document, "alive": alive}, now=NOW, paper=Paper(colours=colours))
 
 
 def test_the_slots_are_told_by_glyph_state_and_tries() -> None:
     lines = shown(STATE).splitlines()
-    assert "  ● slot a  1.0.0        good   running" in lines
-    assert "  ↻ slot b  1.1.0        trial  boots next, 3 tries left" in lines
+    assert "  ● slot a  1.0.0  good   running" in lines
+    assert "  ↻ slot b  1.1.0  trial  boots next, 3 tries left" in lines
 
 
-def test_why_it_waits_is_in_the_first_line_and_in_a_row() -> None:
+def test_why_it_waits_is_in_the_first_line_and_in_a_block_with_what_to_do() -> None:
     text = shown(STATE)
     assert "held by root" in text.splitlines()[0]
-    assert "Reason:  held by root until somebody lifts it" in text
+    assert text.splitlines()[-3:] == [
+        "Why it does not reboot now:", "  held: held by root until somebody lifts it",
+        "    → 'updatectl unhold' ends the pause",
+    ]  # fmt: skip
 
 
 def test_a_slot_that_nothing_was_ever_installed_in_is_empty() -> None:
     view = BootView((("a", SlotState(2, 0, True)), ("b", SlotState())))
-    assert "○ slot b  -            empty" in shown(first_state(BootFacts("a", "1.0.0", "boot", view), 0.5))
+    assert "○ slot b  -      empty" in shown(first_state(BootFacts("a", "1.0.0", "boot", view), 0.5))
 
 
 def test_fallback_denials_holds_and_errors_are_told() -> None:
@@ -61,22 +66,23 @@ def test_fallback_denials_holds_and_errors_are_told() -> None:
         hold=Hold("root"), error=UpdatedError("unreachable", "the server", "is away", "Wait."),
     )
     text = shown(state)
-    assert "from 1.2.0 at 20" in text
+    assert "Fell back: from 1.2.0, " in text
     assert "1.2.0 (web failed)" in text
-    assert "by root, until somebody lifts it" in text
-    assert "the server: is away. Wait." in text
+    assert "held by root until somebody lifts it" in text
+    assert "unreachable: the server: is away" in text
+    assert "→ Wait. 'updatectl explain unreachable' says more" in text
 
 
 def test_who_rolled_back_is_told_and_it_is_not_called_a_fallback() -> None:
     state = replace(STATE, phase=Phase.FALLEN_BACK, fallback=Fallback("1.2.0", "rolled back by eva", NOW, by="eva"))
     text = shown(state)
     assert "rolled back from 1.2.0 by eva" in text.splitlines()[0]
-    assert "from 1.2.0 at 2027-01-15T08:00:00Z, by eva" in text
+    assert "Rolled back: from 1.2.0 by eva, " in text
     assert "Fell back" not in text
 
 
 def test_a_dead_daemon_is_told() -> None:
-    assert "The daemon does not run; this is from 2027" in shown(STATE, alive=False)
+    assert "The daemon does not run; this is from Fri 2027" in shown(STATE, alive=False)
 
 
 def test_colours_only_where_they_are_wanted() -> None:
@@ -84,6 +90,7 @@ def test_colours_only_where_they_are_wanted() -> None:
     assert "\x1b[" not in shown(STATE)
 
 
+@settings(deadline=None)
 @example(one=999_999, other=1_000_000, rate=1.0)
 @given(one=st.integers(0, 10**12), other=st.integers(0, 10**12), rate=st.floats(0, 1e9))
 def test_progress_never_says_100_before_it_is_done(one: int, other: int, rate: float) -> None:
@@ -98,22 +105,7 @@ def test_progress_never_says_100_before_it_is_done(one: int, other: int, rate: f
 
 def test_progress_tells_bytes_rate_and_time_left() -> None:
     document = {"step": "download", "done": 25_000_000, "total": 100_000_000, "rate": 1_000_000, "eta_seconds": 75}
-    assert progress_text(document) == "download  25 %, 25.0 of 100.0 MB, 1.0 MB/s, 1 min 15 s left"
-
-
-@pytest.mark.parametrize(
-    ("text", "end"),
-    [(None, 0), ("90m", NOW + 5400), ("12h", NOW + 43200), ("7d", NOW + 604800), ("2027-02-01T00:00:00Z", 1801440000)],
-)
-def test_a_hold_ends_at_a_time_or_after_a_length(text: str | None, end: int) -> None:
-    assert hold_end(text, NOW) == end
-
-
-@pytest.mark.parametrize("text", ["soon", "5", "1999-01-01T00:00:00Z", "-3d", "2027-13-01T00:00:00Z"])
-def test_any_other_end_of_a_hold_is_a_wrong_argument(text: str) -> None:
-    with pytest.raises(UpdatedError) as caught:
-        hold_end(text, NOW)
-    assert exits.BY_CODE[caught.value.code] == exits.USAGE
+    assert progress_text(document) == "downloading  25 %, 25.0 of 100.0 MB, 1.0 MB/s, 1 min 15 s left"
 
 
 def written(root: Path, data: object) -> Path:
@@ -158,4 +150,48 @@ def test_what_expires_has_a_row_for_each_role() -> None:
 
 def test_a_node_that_looks_for_nothing_has_no_next_look() -> None:
     document = {**status_document(STATE, Policy(repository=False), Report(), NOW), "alive": True}
-    assert "Checked: never" in status_text(document, colours=False).splitlines()[-1]
+    assert "  Checked: never" in status_text(document, now=NOW).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("choice", "environment", "terminal", "coloured"),
+    [
+        ("auto", {}, True, True), ("auto", {}, False, False), ("auto", {"NO_COLOR": "1"}, True, False),
+        ("auto", {"NO_COLOR": ""}, True, True), ("auto", {"TERM": "dumb"}, True, False),
+        ("always", {"NO_COLOR": "1"}, False, True), ("never", {}, True, False),
+    ],
+)  # fmt: skip
+def test_who_decides_over_colours(
+    choice: str, environment: dict[str, str], terminal: bool, coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    inner, outer = os.openpty()
+    with os.fdopen(outer, "w") as tty, open(os.devnull, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", tty if terminal else pipe)
+        paper = paper_of(choice)
+    os.close(inner)
+    assert paper.colours is coloured
+    assert (paper.width is not None) is terminal
+
+
+def test_a_line_that_is_too_long_goes_on_below_its_own_text() -> None:
+    assert Paper(40).wrapped("  Plan: ", "ranges: 38.1 MB of 406 MB, 91 % from this machine") == [
+        "  Plan: ranges: 38.1 MB of 406 MB, 91 %", "        from this machine",
+    ]  # fmt: skip
+
+
+def test_history_since_a_time_or_a_while_ago(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "var/lib/updated").mkdir(parents=True)
+    lines = [
+        json.dumps({"at": at, "kind": "failed", "version": "1.1.0", "text": f"until 2026-01-01T00:00:00Z {at[:4]}"})
+        for at in ("2025-01-15T08:00:00Z", "2026-01-15T08:00:00Z")
+    ]
+    (tmp_path / "var/lib/updated/history.jsonl").write_text("\n".join(lines) + "\n")
+    assert main(["--root", str(tmp_path), "history", "--since", "2025-06-01T00:00:00Z"]) == exits.DONE
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Thu 2026-01-15 09:00 CET  failed  1.1.0  until Thu 2026-01-01 01:00 CET (")
+    assert main(["--root", str(tmp_path), "history", "--since", "1m"]) == exits.DONE
+    assert capsys.readouterr().out == "Nothing happened since then.\n"

@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from updated.cli import exits, follow
+from updated.cli.paper import paper_of
+from updated.cli.spans import hold_end
 from updated.cli.statusfile import read_status
-from updated.core.document import parse_time
+from updated.cli.why import obstacles
 from updated.core.errors import UpdatedError
 from updated.directory import open_place
 
-_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-def hold_end(text: str | None, now: float) -> int:
-    """The end of a hold in seconds since the epoch, 0 for none. Raises `UpdatedError` ("bad-request")."""
-    if text is None:
-        return 0
-    match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
-    if match is not None:
-        return int(now) + int(match[1]) * _UNITS[match[2]]
-    try:
-        end = parse_time(text)
-    except ValueError:
-        raise UpdatedError(
-            "bad-request", f"the end {text!r}", "is neither a time nor a length",
-            "Write 2026-12-24T18:00:00Z, or 90m, 12h, 7d, 2w.",
-        ) from None
-    if end <= now:
-        raise UpdatedError("bad-request", f"the end {text!r}", "is in the past", "Give one in the future.")
-    return end
+_NAME = "org.updated.Updated1"
+# Why nothing was installed, where nothing stood against it.
+_NOTHING_TO_INSTALL = ("up-to-date", "ahead", "empty-channel", "no-repository")
+_FOLLOW = "'updatectl watch' follows it."
 
 
 def change(options: argparse.Namespace) -> int:
-    """Asks the daemon, and waits for the outcome where the verb has one."""
+    """Asks the daemon, and waits for the outcome where that is wanted."""
     arguments: list[Any] = []
     signature = ""
     match options.verb:
@@ -53,70 +41,110 @@ def change(options: argparse.Namespace) -> int:
             member = "RebootNow"
         case verb:
             member = verb.capitalize()
-    waits = options.verb in ("check", "install", "import") and not options.no_wait
+    waits = getattr(options, "wait", False)
     # It is opened here, so that nobody imports what only the daemon may read.
     files = [open_place(options.path)] if options.verb == "import" else []
     before = read_status(options.root) if waits else {}
     asyncio.run(_call(member, signature, arguments, files))
-    if waits:
-        return follow.wait(options.root, before, as_json=options.json)
-    if options.json:
-        print("{}")
-    else:
+    if not options.json:
         print(_done(options))
+    if waits:
+        return _waited(options, before)
+    if options.json:
+        print(json.dumps({"requested": options.verb}))
     return exits.DONE
 
 
+def _waited(options: argparse.Namespace, before: dict[str, Any]) -> int:
+    document = follow.wait(options.root, before, as_json=options.json, paper=paper_of(options.color))
+    stopped = [each for each in document["reasons"] if each["code"] not in _NOTHING_TO_INSTALL]
+    if options.verb not in ("install", "import") or not stopped or document["phase"] in ("staged", "rebooting"):
+        return exits.DONE
+    if not options.json:
+        for each in obstacles(document, time.time()):
+            print(f"  {each.code}: {each.text}" + (f"\n    → {each.mend}" if each.mend else ""))
+    return exits.REFUSED
+
+
 def _done(options: argparse.Namespace) -> str:
+    """What follows from the request, in words; whoever waits sees it."""
+    tail = "" if getattr(options, "wait", False) else f" {_FOLLOW}"
     match options.verb:
+        case "check":
+            return f"The daemon looks for a release now.{tail}"
+        case "install":
+            return f"The daemon looks for a release now, and installs it.{tail}"
+        case "import":
+            return f"The daemon looks into {options.path} now, and installs what is newest in it.{tail}"
         case "channel":
-            return f"The node follows channel {options.name} from now on."
+            return f"The node follows channel {options.name} from now on, and looks into it at once.{tail}"
         case "hold":
-            return "Updates are paused; 'updatectl unhold' ends it."
+            end = f" until {options.until}" if options.until and options.until.endswith("Z") else ""
+            end = f" for {options.until}" if options.until and not end else end
+            return f"Updates are paused{end}; 'updatectl unhold' ends it."
         case "unhold":
-            return "Updates go on."
+            return f"Updates go on.{tail}"
         case "allow":
-            return f"Release {options.version} may be tried again."
+            return f"Release {options.version} may be tried again, and the daemon looks for it now.{tail}"
         case "reboot" if options.force:
             return "The machine reboots."
-        case "reboot" | "rollback":
-            return "The machine reboots, unless a pre-reboot hook refuses it; 'updatectl watch' follows it."
         case _:
-            return "Asked for; 'updatectl watch' follows it."
+            return f"The machine reboots, unless a pre-reboot hook refuses it. {_FOLLOW}"
 
 
 async def _call(member: str, signature: str, arguments: list[Any], files: list[int]) -> None:
-    from dbus_next import BusType, Message, MessageFlag, MessageType
-    from dbus_next.aio import MessageBus
+    from dbus_next import Message, MessageFlag, MessageType
 
-    try:
-        bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=bool(files)).connect()
-    except (OSError, EOFError) as error:
-        raise UpdatedError(
-            "daemon-not-running", "the system bus", str(error), "Start dbus and the daemon: systemctl start updated."
-        ) from None
-    try:
-        reply = await bus.call(
-            Message(
-                destination="org.updated.Updated1", path="/org/updated/Updated1", interface="org.updated.Updated1",
-                member=member, signature=signature, body=arguments,
-                flags=MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION, unix_fds=files,
-            )
-        )
-    finally:
-        bus.disconnect()  # type: ignore[no-untyped-call]
+    reply = await _answer(
+        lambda: Message(
+            destination=_NAME, path="/org/updated/Updated1", interface=_NAME, member=member, signature=signature,
+            body=arguments, flags=MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION, unix_fds=files,
+        ),
+        files=bool(files),
+    )  # fmt: skip
     if reply is None or reply.message_type is not MessageType.ERROR:
         return
     text = str(reply.body[0]) if reply.body else ""
     name = reply.error_name or ""
-    if name.startswith("org.updated.Updated1.Error."):
+    if name.startswith(f"{_NAME}.Error."):
         raise _Answer(name.rpartition(".")[2], text)
     if name.endswith((".ServiceUnknown", ".NameHasNoOwner", ".Spawn.ChildExited")):
         raise UpdatedError(
             "daemon-not-running", "the daemon", "is not on the bus", "Start it: systemctl start updated."
         )
     code = "not-authorized" if name.endswith(".AccessDenied") else "internal"
-    raise UpdatedError(code, f"the call of {member}", text or name, "See the log: journalctl -u updated.")
+    raise UpdatedError(code, f"the call of {member}", text or name, "'updatectl log' shows what the daemon says.")
+
+
+def has_owner() -> bool:
+    """Whether the daemon's name is taken on the system bus. Raises `UpdatedError` ("daemon-not-running")."""
+    from dbus_next import Message
+
+    reply = asyncio.run(
+        _answer(
+            lambda: Message(
+                destination="org.freedesktop.DBus", path="/org/freedesktop/DBus", interface="org.freedesktop.DBus",
+                member="NameHasOwner", signature="s", body=[_NAME],
+            )
+        )
+    )
+    return bool(reply is not None and reply.body and reply.body[0])
+
+
+async def _answer(message: Callable[[], Any], *, files: bool = False) -> Any:
+    from dbus_next import BusType
+    from dbus_next.aio import MessageBus
+
+    try:
+        bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=files).connect()
+    except (OSError, EOFError) as error:
+        raise UpdatedError(
+            "daemon-not-running", "the system bus", str(error), "Start dbus and the daemon: systemctl start updated."
+        ) from None
+    try:
+        return await bus.call(message())
+    finally:
+        bus.disconnect()  # type: ignore[no-untyped-call]
 
 
 class _Answer(UpdatedError):

@@ -21,7 +21,7 @@ BY_CODE: Mapping[str, int] = {
 
 HELP = """exit status:
   0  done
-  1  it failed; the reason is on stderr
+  1  it failed, or doctor found an error; the reason is on stderr
   2  a wrong argument
   3  the daemon does not run, and never wrote a status
   4  you may not do this

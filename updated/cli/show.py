@@ -5,78 +5,123 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from updated.cli.paper import Paper, plain
+from updated.cli.when import length, moment, with_local_times
+from updated.cli.why import obstacles, title
+from updated.core.errors import UpdatedError
 from updated.core.probation import probation_text
 
+SCHEMA = 1
 _GLYPHS = {"running": "●", "next": "↻", "bad": "×", "other": "○"}
-_COLOURS = {"good": "32", "trial": "33", "bad": "31", "empty": "2", "bold": "1"}
+_STEPS = {"compare": "comparing", "copy": "copying", "download": "downloading", "verify": "verifying"}
+# What a status may lack that another version of the daemon wrote.
+_ABSENT: Mapping[str, Any] = {
+    "alive": False, "slots": [], "reasons": [], "denied": [], "notes": [], "expiry_warnings": [], "target": None,
+    "progress": None, "plan": None, "error": None, "hold": None, "fallback": None, "last_install": None, "health": None,
+    "last_check": None, "next_check": None, "enabled": True, "disabled_by": None, "channel": "", "offer": None,
+}  # fmt: skip
 
 
-def status_text(document: Mapping[str, Any], *, colours: bool) -> str:
-    """`document` as lines of text."""
+def status_text(document: Mapping[str, Any], *, now: float, paper: Paper | None = None) -> str:
+    """`document` as lines of text at `now` (seconds since the epoch).
 
-    def paint(text: str, colour: str) -> str:
-        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if colours else text
-
-    lines = [paint(document["summary"], "bold")]
-    if not document["alive"]:
-        lines.append(paint(f"The daemon does not run; this is from {document['written_at']}.", "bad"))
-    if not document["slots"]:
-        return "\n".join(lines)  # a daemon that could not start knows only why
-    lines.append("")
-    lines += ["  " + _slot_line(slot, paint) for slot in document["slots"]]
-    lines.append("")
-    rows = [("Channel", document["channel"]), ("Phase", document["phase"])]
-    if document["target"]:
-        armed = "boots next" if document["target"]["armed"] else "not in the boot reference yet"
-        rows.append(("Release", f"{document['target']['version']} into slot {document['target']['slot']}, {armed}"))
-    if on_probation := document["phase"] == "trial" and probation_text(document["health"]):
-        rows.append(("Health", f"{on_probation}; 'updatectl health' shows the checks"))
-    if document["progress"]:
-        rows.append(("Progress", progress_text(document["progress"])))
-    if document["plan"]:
-        rows.append(("Plan", document["plan"]))
-    rows += [("Reason", reason["text"]) for reason in document["reasons"]]
-    if document["error"]:
-        error = document["error"]
-        rows.append(("Error", f"{error['what']}: {error['cause']}. {error['mend']}"))
-    if document["fallback"]:
-        fallback = document["fallback"]
-        if fallback["by"]:
-            rows.append(("Rolled back", f"from {fallback['version']} at {fallback['at']}, by {fallback['by']}"))
-        else:
-            rows.append(("Fell back", f"from {fallback['version']} at {fallback['at']}: {fallback['reason']}"))
-    rows += [("Denied", f"{each['version']} ({each['reason']})") for each in document["denied"]]
-    if document["hold"]:
-        rows.append(("Held", f"by {document['hold']['by']}, until {document['hold']['until'] or 'somebody lifts it'}"))
-    if document["last_install"]:
-        rows.append(("Installed", _install_text(document["last_install"])))
-    rows += [("Expiry", warning["text"]) for warning in document["expiry_warnings"]]
-    next_check = f"; next at {document['next_check']}" if document["next_check"] else ""
-    rows.append(("Checked", f"{document['last_check'] or 'never'}{next_check}"))
-    rows += [("Note", note) for note in document["notes"]]
-    width = max(len(name) for name, _ in rows) + 1
-    lines += [f"  {name + ':':<{width}} {text}" for name, text in rows]
-    return "\n".join(lines)
+    Raises `UpdatedError` ("state-corrupt") for one that this version does not understand.
+    """
+    schema = document.get("schema")
+    if schema != SCHEMA:
+        newer = "newer" if isinstance(schema, int) and schema > SCHEMA else "unknown"
+        raise UpdatedError(
+            "state-corrupt", "the status file", f"has the {newer} schema {schema}, and this updatectl knows {SCHEMA}",
+            "Restart the daemon, so that both are of one version: systemctl restart updated.",
+        )
+    try:
+        return "\n".join(_lines({**_ABSENT, **document}, now, paper or Paper()))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        raise UpdatedError(
+            "state-corrupt", "the status file", "is not as a daemon writes it", "Restart the daemon: it writes it anew."
+        ) from None
 
 
-def _slot_line(slot: Mapping[str, Any], paint: Any) -> str:
-    if slot["running"]:
-        glyph = _GLYPHS["running"]
-    elif slot["next"]:
-        glyph = _GLYPHS["next"]
-    elif slot["state"] == "bad":
-        glyph = _GLYPHS["bad"]
-    else:
-        glyph = _GLYPHS["other"]
+def _lines(document: Mapping[str, Any], now: float, paper: Paper) -> list[str]:
+    summary = paper.wrapped("", plain(with_local_times(document["summary"], now)))
+    lines = [paper.paint(line, "bold") for line in summary]
+    unaided = document["error"] and document["error"]["code"] == "daemon-not-running"
+    if not document["alive"] and not unaided:
+        since = f"The daemon does not run; this is from {moment(document['written_at'], now)}."
+        lines += [paper.paint(line, "bad") for line in paper.wrapped("", since)]
+    if document["slots"]:
+        width = max(len(slot["version"] or "-") for slot in document["slots"])
+        lines += ["", *("  " + _slot_line(document, slot, width, paper) for slot in document["slots"])]
+    if unaided:
+        return lines  # the slots are all that is known
+    lines += ["", *paper.rows((name, plain(text)) for name, text in _rows(document, now))]
+    found = obstacles(document, now)
+    if found:
+        lines += ["", paper.paint(title(document), "bold")]
+        for each in found:
+            colour = "bad" if each.code == "daemon-not-running" or document["error"] else "warning"
+            head = f"  {each.code}: "
+            first, *more = paper.wrapped(head, plain(each.text))
+            lines += [first.replace(each.code, paper.paint(each.code, colour), 1), *more]
+            lines += paper.wrapped("    → ", plain(each.mend)) if each.mend else []
+    return lines
+
+
+def _slot_line(document: Mapping[str, Any], slot: Mapping[str, Any], width: int, paper: Paper) -> str:
+    kinds = ("running" if slot["running"] else "", "next" if slot["next"] else "", slot["state"], "other")
+    glyph = next(_GLYPHS[kind] for kind in kinds if kind in _GLYPHS)
     words = []
     if slot["running"]:
         words.append("running")
     if slot["next"]:
         words.append("boots next")
     if slot["state"] == "trial":
-        words.append(f"{slot['tries_left']} tries left")
-    state = paint(f"{slot['state']:<6}", slot["state"])
-    return f"{glyph} slot {slot['slot']}  {slot['version'] or '-':<12} {state} {', '.join(words)}".rstrip()
+        words.append(f"{slot['tries_left']} {'try' if slot['tries_left'] == 1 else 'tries'} left")
+    if document["phase"] in ("fetching", "sealing") and slot["slot"] == (document["target"] or {}).get("slot"):
+        words.append("being written")
+    state = paper.paint(slot["state"], slot["state"]) + " " * (5 - len(slot["state"]))
+    head = f"{paper.paint(glyph, slot['state'])} slot {slot['slot']}  {plain(slot['version'] or '-'):<{width}}"
+    return f"{head}  {state}  {', '.join(words)}".rstrip()
+
+
+def _rows(document: Mapping[str, Any], now: float) -> list[tuple[str, str]]:
+    rows = [("Channel", document["channel"]), ("Phase", document["phase"])]
+    if document["target"] and document["phase"] != "trial":
+        target = document["target"]
+        armed = "boots next" if target["armed"] else "not in the boot reference yet"
+        rows.append(("Release", f"{target['version']} into slot {target['slot']}, {armed}"))
+    elif document["offer"] and document["phase"] != "trial":
+        rows.append(("Release", f"{document['offer']['version']}, at most {amounts(document['offer']['size'])}"))
+    if on_probation := document["phase"] == "trial" and probation_text(document["health"]):
+        rows.append(("Health", f"{with_local_times(on_probation, now)}; 'updatectl health' shows the checks"))
+    if document["progress"]:
+        rows.append(("Progress", progress_text(document["progress"])))
+    rows.append(("Plan", document["plan"] or ""))
+    if document["fallback"]:
+        fallback = document["fallback"]
+        when = moment(fallback["at"], now)
+        if fallback["by"]:
+            rows.append(("Rolled back", f"from {fallback['version']} by {fallback['by']}, {when}"))
+        else:
+            rows.append(("Fell back", f"from {fallback['version']}, {when}: {fallback['reason']}"))
+    rows += [
+        ("Denied", f"{each['version']} ({each['reason']}); 'updatectl allow {each['version']}' tries it again")
+        for each in document["denied"]
+    ]
+    if document["last_install"]:
+        rows.append(("Installed", _install_text(document["last_install"])))
+    rows += [("Expiry", with_local_times(warning["text"], now)) for warning in document["expiry_warnings"]]
+    rows.append(("Checked", _checked(document, now)))
+    rows += [("Note", with_local_times(note, now)) for note in document["notes"]]
+    return rows
+
+
+def _checked(document: Mapping[str, Any], now: float) -> str:
+    if not document["slots"]:
+        return ""  # a daemon that could not start knows only why
+    checked = moment(document["last_check"], now) if document["last_check"] else "never"
+    follows = document["next_check"] if document["alive"] else None
+    return checked + (f"; next at {moment(follows, now)}" if follows else "")
 
 
 def _install_text(install: Mapping[str, Any]) -> str:
@@ -88,27 +133,32 @@ def _install_text(install: Mapping[str, Any]) -> str:
 
 
 def progress_text(progress: Mapping[str, Any]) -> str:
-    """`download 37 %, 12.1 of 32.6 MB, 9.8 MB/s, 2 s left`."""
+    """`downloading  37 %, 12.1 of 32.6 MB, 9.8 MB/s, 2 s left`."""
     done, total = progress["done"], progress["total"]
     # 100 % is said only when nothing is left to do.
     percent = 100 if done >= total else min(99, done * 100 // total)
-    text = f"{progress['step']} {percent:>3} %, {done / 1e6:.1f} of {total / 1e6:.1f} MB"
+    text = f"{_STEPS.get(progress['step'], progress['step'])} {percent:>3} %, {amounts(done, total)}"
     if progress["rate"]:
-        text += f", {progress['rate'] / 1e6:.1f} MB/s"
+        text += f", {amounts(progress['rate'])}/s"
     if progress["eta_seconds"] is not None and done < total:
-        text += f", {_length(progress['eta_seconds'])} left"
+        text += f", {length(progress['eta_seconds'])} left"
     return text
 
 
-def _length(seconds: int) -> str:
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes, rest = divmod(seconds, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+def amounts(*sizes: int) -> str:
+    """Bytes in the unit of the last of them: `12.1 of 32.6 MB`."""
+    units = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB"))
+    size, unit = next((each for each in units if sizes[-1] >= each[0]), (1, "bytes"))
+    return " of ".join(f"{each / size:.1f}" if size > 1 else str(each) for each in sizes) + f" {unit}"
 
 
 def progress_bar(progress: Mapping[str, Any], width: int = 30) -> str:
     """A bar in front of `progress_text`."""
+    return f"{bar(progress, width)} {progress_text(progress)}"
+
+
+def bar(progress: Mapping[str, Any], width: int) -> str:
+    """A bar of `width` columns between brackets; full when nothing is left to do."""
     share = progress["done"] / progress["total"] if progress["total"] else 1.0
     full = int(share * width)
-    return f"[{'█' * full}{'·' * (width - full)}] {progress_text(progress)}"
+    return f"[{'█' * full}{'·' * (width - full)}]"

@@ -24,7 +24,7 @@ def read_status(root: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise UpdatedError(
             "daemon-not-running", "the daemon", f"has not written {path} since the machine started",
-            "Start it: systemctl start updated. What boots next: PYTHONPATH=/usr/lib/updated python3 -m bootctl show.",
+            "Start it: systemctl start updated. 'updatectl log' says why it ended.",
         ) from None
     except (OSError, ValueError) as error:
         raise UpdatedError("state-corrupt", path, str(error), "Restart the daemon: it writes it anew.") from None

@@ -19,6 +19,10 @@ from updated.core.state import Phase, State
 from updated.core.windows import Windows
 
 SCHEMA = 1
+# Which steps belong to a phase: what the one before it left says nothing of it.
+_STEPS: Mapping[Phase, tuple[str, ...]] = {
+    Phase.FETCHING: ("compare", "copy", "download"), Phase.SEALING: ("verify",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,12 @@ def summary(
             return f"runs {running}"
 
 
+def _progress(state: State, report: Report) -> Progress | None:
+    """How far the step is that the phase is about, if one has begun."""
+    progress = report.progress
+    return progress if progress is not None and progress.step in _STEPS.get(state.phase, ()) else None
+
+
 def _first(state: State, otherwise: str) -> str:
     return state.reasons[0].text if state.reasons else otherwise
 
@@ -101,7 +111,7 @@ def _first(state: State, otherwise: str) -> str:
 def status_document(state: State, policy: Policy, report: Report, now: int) -> dict[str, Any]:
     """The status document at `now` (seconds since the epoch)."""
     starts, _ = next_boot(state.facts.view)
-    progress = report.progress
+    progress = _progress(state, report)
     late = accepted(state.expiries)
     return {
         "schema": SCHEMA,
@@ -122,6 +132,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         ],
         "channel": policy.followed(state),
         "enabled": policy.enabled,
+        "disabled_by": None if policy.enabled else policy.disabled_by or None,
         "target": None if state.target is None else {
             "version": state.target.version, "slot": state.target.slot, "armed": state.target.armed,
         },
@@ -166,7 +177,7 @@ def fault_document(fault: UpdatedError, now: int) -> dict[str, Any]:
     """The status document of a node whose daemon could not start at `now`: nothing is known but why."""
     nothing = (
         "running", "target", "offer", "progress", "plan", "windows", "last_check", "hold", "fallback",
-        "last_install", "health",
+        "last_install", "health", "disabled_by",
     )  # fmt: skip
     return {
         "schema": SCHEMA, "written_at": format_time(now), "next_check": format_time(now), "pid": 0, "pid_start": None,

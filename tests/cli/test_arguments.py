@@ -1,0 +1,103 @@
+"""The command line: whole helps, for completions and manuals are made of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.documents import FOLDER, rows, section
+from updated.cli import exits
+from updated.cli.arguments import parser
+from updated.cli.journal import UNITS, command
+
+ROOT = FOLDER.parent.parent
+
+
+def verbs() -> dict[str, argparse.ArgumentParser]:
+    action = next(each for each in parser()._actions if isinstance(each, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+def options(child: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    yield from (each for each in child._actions if not isinstance(each, argparse._SubParsersAction))
+
+
+@pytest.mark.parametrize("name", verbs())
+def test_each_argument_has_a_help_of_one_line_and_a_name_for_its_value(name: str) -> None:
+    for each in (*options(verbs()[name]), *options(parser())):
+        assert each.help, each.dest
+        assert "\n" not in each.help
+        if each.nargs != 0:
+            assert each.metavar, each.dest
+            assert str(each.metavar).isupper()
+
+
+@pytest.mark.parametrize("name", verbs())
+def test_each_verb_can_print_json_and_takes_a_colour(name: str) -> None:
+    assert {"--json", "--color"} <= {option for each in options(verbs()[name]) for option in each.option_strings}
+
+
+@pytest.mark.parametrize("words", [["--color=always", "status"], ["status", "--color=always"]])
+def test_the_colour_is_taken_before_the_verb_and_behind_it(words: list[str]) -> None:
+    assert parser().parse_args(words).color == "always"
+    assert parser().parse_args(["status"]).color == "auto"
+
+
+@pytest.mark.parametrize(("verb", "waits"), [("check", True), ("install", True), ("unhold", False), ("channel", False)])
+def test_a_request_waits_or_not_as_wanted(verb: str, waits: bool) -> None:
+    assert parser().parse_args([verb]).wait is waits
+    assert parser().parse_args([verb, "--wait"]).wait is True
+    assert parser().parse_args([verb, "--no-wait"]).wait is False
+
+
+def test_every_option_is_in_the_manual() -> None:
+    text = section((FOLDER / "operating.md").read_text(), "Verbs")
+    documented = {name.split()[0]: name for name, *_ in rows(text)}
+    for name, child in verbs().items():
+        for each in options(child):
+            long = next((option for option in each.option_strings if option.startswith("--")), None)
+            if long in (None, "--help", "--json", "--color"):
+                continue
+            assert any(option in documented[name] for option in each.option_strings), f"{name} {long}"
+
+
+def test_the_log_has_every_unit_of_the_package() -> None:
+    shipped = {path.name for path in (ROOT / "packaging/systemd").glob("updated*.service")}
+    assert {unit.replace("@*", "@") + ".service" for unit in UNITS} == shipped
+
+
+def test_the_log_is_asked_for_as_journalctl_takes_it() -> None:
+    words = command(parser().parse_args(["--root", "/mnt", "log", "-f", "-n", "5", "--boot", "-1", "--json"]))
+    assert words[0] == "journalctl"
+    rest = " ".join(words[words.index("--root") :])
+    assert rest == "--root /mnt --follow --lines 5 --boot=-1 --output=json"
+    assert re.search(r"-u updated -u updated-health ", " ".join(words))
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **environment}
+    )
+
+
+@pytest.mark.skipif(shutil.which("journalctl") is None, reason="journalctl is not installed")
+@pytest.mark.parametrize("boot", ["0", "nonsense"])
+def test_the_log_ends_as_journalctl_does(boot: str) -> None:
+    ours = run(sys.executable, "-m", "updated.cli", "log", "-n", "1", f"--boot={boot}")
+    real = run("journalctl", "-u", "updated", "-n", "1", f"--boot={boot}")
+    assert ours.returncode == real.returncode
+    assert ours.stderr == real.stderr
+
+
+def test_without_journalctl_there_is_one_clear_line() -> None:
+    done = run(sys.executable, "-m", "updated.cli", "log", PATH="/nonexistent")
+    assert done.returncode == exits.REFUSED
+    assert done.stderr.startswith("updatectl: the log: journalctl is not installed. ")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,145 @@
+"""`updatectl doctor` on a disk that was laid out, with the real partition table; and the status from it alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootctl.backend import open_backend
+from bootctl.model import confirm
+from bootctl.settings import boot_settings, load
+from tests.cli.schema import misfits
+from updated.cli import exits
+from updated.cli.__main__ import main
+
+CONFIG = """\
+[identity]
+compatible = "box"
+[updates]
+reboot_command = ["true"]
+start_command = ["true"]
+[disk]
+image = "/disk.img"
+"""
+ROOT_METADATA = {"signatures": [], "signed": {"_type": "root", "version": 3, "expires": "2100-01-01T00:00:00Z"}}
+
+
+@pytest.fixture
+def root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A node with slot a confirmed and running, and a health check."""
+    words = ["provision", str(tmp_path / "disk.img"), "--slot-size", "4M", "--state-size", "4M", "--json"]
+    assert main(words) == exits.DONE
+    assert not misfits("provision", json.loads(capsys.readouterr().out))
+    folders = ("proc/sys/kernel/random", "etc/updated/health.d/required.d", "usr/share/updated", "var/lib/updated")
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "proc/cmdline").write_text("ro updated.slot=a\n")
+    (tmp_path / "etc/updated/updated.toml").write_text(CONFIG)
+    (tmp_path / "etc/updated/health.d/required.d/web.toml").write_text('type = "tcp"\nhost = "127.0.0.1"\nport = 80\n')
+    (tmp_path / "usr/share/updated/root.json").write_text(json.dumps(ROOT_METADATA))
+    backend = open_backend(boot_settings(load(str(tmp_path)), str(tmp_path)))
+    backend.commit(confirm(backend.read(), "a", counted=0))
+    return tmp_path
+
+
+def findings(root: Path, capsys: pytest.CaptureFixture[str], status: int = exits.FAILED) -> list[dict[str, Any]]:
+    assert main(["--root", str(root), "doctor", "--json"]) == status
+    document = json.loads(capsys.readouterr().out)
+    assert not misfits("doctor", document)
+    assert document["well"] is (status == exits.DONE)
+    found: list[dict[str, Any]] = document["findings"]
+    return found
+
+
+def of(found: list[dict[str, Any]], check: str) -> list[tuple[str, str]]:
+    return [(each["severity"], each["text"]) for each in found if each["check"] == check]
+
+
+def test_a_node_without_a_daemon_lacks_only_that(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = findings(root, capsys)
+    errors = {each["check"] for each in found if each["severity"] == "error"}
+    assert errors == {"daemon"}
+    assert of(found, "slots") == [("ok", "slot a runs; rootfs-a 4.2 MB, rootfs-b 4.2 MB")]
+    assert of(found, "boot-reference")[0] == ("ok", "gptprio: slot a good, slot b empty")
+    assert "version 3, expires Fri 2100-01-01 01:00 CET" in of(found, "root-of-trust")[0][1]
+    assert of(found, "health-checks") == [("ok", "1 to run, and none that can't be used")]
+
+
+def test_every_error_and_warning_says_what_to_do(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "usr/share/updated/root.json").unlink()
+    for each in findings(root, capsys):
+        assert each["mend"] or each["severity"] in ("ok", "note", "skipped"), each
+
+
+def test_a_damaged_second_partition_table_is_found_and_left_alone(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (root / "disk.img").open("r+b") as disk:
+        disk.seek(-512, os.SEEK_END)
+        disk.write(b"x" * 512)
+    before = (root / "disk.img").read_bytes()
+    (damage,) = [text for severity, text in of(findings(root, capsys), "boot-reference") if severity == "error"]
+    assert damage.startswith("damaged: ")
+    assert (root / "disk.img").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "is not there"), ("{", "is damaged"), ('{"signed": {}}', "is damaged"),
+     (json.dumps({"signed": {"_type": "targets", "version": 1, "expires": "2100-01-01T00:00:00Z"}}), "and no root")],
+)  # fmt: skip
+def test_a_root_of_trust_that_is_none_is_an_error(
+    root: Path, content: str | None, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "usr/share/updated/root.json"
+    path.unlink() if content is None else path.write_text(content)
+    ((severity, text),) = of(findings(root, capsys), "root-of-trust")
+    assert severity == "error"
+    assert words in text
+
+
+def test_a_check_that_can_not_be_used_is_an_error(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "etc/updated/health.d/required.d/web.toml").write_text('type = "nonsense"\n')
+    ((severity, text),) = of(findings(root, capsys), "health-checks")
+    assert severity == "error"
+    assert "required.d/web.toml" in text
+
+
+def test_a_command_to_reboot_that_is_not_there_is_an_error(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = CONFIG.replace('reboot_command = ["true"]', 'reboot_command = ["no-such"]')
+    (root / "etc/updated/updated.toml").write_text(config)
+    assert of(findings(root, capsys), "reboot") == [("error", "reboot_command: there is no program no-such")]
+
+
+def test_a_configuration_that_can_not_be_used_is_one_error_and_the_rest_is_not_guessed(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "etc/updated/updated.toml").write_text("[nonsense]\n")
+    found = findings(root, capsys)
+    assert of(found, "configuration")[0][0] == "error"
+    for check in ("slots", "reboot", "boot-reference"):
+        assert [severity for severity, _ in of(found, check)] == ["skipped"]
+
+
+def test_people_read_the_findings_with_a_mark_and_their_number(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--root", str(root), "doctor"]) == exits.FAILED
+    lines = capsys.readouterr().out.splitlines()
+    assert "✓ slots           slot a runs; rootfs-a 4.2 MB, rootfs-b 4.2 MB" in lines
+    assert lines[-1] == "1 error, 1 warning."
+
+
+def test_without_any_daemon_the_status_comes_from_the_boot_reference(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--root", str(root), "status"]) == exits.NO_DAEMON
+    printed = capsys.readouterr()
+    assert "  ● slot a  -  good   running, boots next" in printed.out.splitlines()
+    assert "systemctl start updated" in printed.err
+    assert main(["--root", str(root), "status", "--json"]) == exits.NO_DAEMON
+    document = json.loads(capsys.readouterr().out)
+    assert not misfits("status", document)
+    assert document["alive"] is False

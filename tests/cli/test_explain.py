@@ -1,0 +1,74 @@
+"""Each code has one explanation, and the documents have the same words."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+from tests.documents import FOLDER, rows, section
+from updated.cli import exits
+from updated.cli.__main__ import main
+from updated.cli.arguments import parser
+from updated.cli.explain import explanations
+from updated.cli.mends import ERRORS, REASONS
+from updated.core.errors import CODES
+
+OPERATING = (FOLDER / "operating.md").read_text()
+
+
+def plain(cell: str) -> str:
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cell).replace("`", "")
+
+
+def test_each_error_has_a_mend_and_there_is_no_other() -> None:
+    assert list(ERRORS) == list(CODES)
+
+
+@pytest.mark.parametrize("row", rows(section(OPERATING, "Reasons")), ids=lambda row: row[0])
+def test_the_manual_and_the_program_say_the_same_of_a_reason(row: list[str]) -> None:
+    code, text = row
+    assert code in REASONS, f"updated/cli/mends.py lacks {code}"
+    assert plain(text).startswith(REASONS[code][0])
+
+
+@pytest.mark.parametrize("mend", [*ERRORS.values(), *(mend for _, mend in REASONS.values())])
+def test_every_command_of_updatectl_in_a_mend_is_one(mend: str) -> None:
+    for command in re.findall(r"'updatectl ([^']*)'", mend):
+        words = ["status" if word == "VERB" else word for word in shlex.split(command)]
+        if "--help" not in words:
+            assert parser().parse_args(words)
+
+
+def test_a_code_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "held"]) == exits.DONE
+    assert capsys.readouterr().out.splitlines() == [
+        "held  (why it waits)", "    a person paused updates", "    → 'updatectl unhold' ends the pause",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["not-possible-now", "NotPossibleNow", "org.updated.Updated1.Error.NotPossibleNow"])
+def test_the_name_of_an_error_on_the_bus_is_known_too(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", name]) == exits.DONE
+    assert "the request does not fit the state of the node" in capsys.readouterr().out
+
+
+def test_a_code_of_both_kinds_has_both_explanations(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--json", "hook-refused"]) == exits.DONE
+    assert [each["kind"] for each in json.loads(capsys.readouterr().out)] == ["reason", "error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("hold", "held"), ("diskfull", "disk-full"), ("expired", "metadata-expired")]
+)
+def test_an_unknown_code_gets_near_ones(name: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", name]) == exits.USAGE
+    assert near in capsys.readouterr().err
+
+
+def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain"]) == exits.DONE
+    out = capsys.readouterr().out
+    assert all(f"\n{each['code']}  (" in f"\n{out}" for each in explanations())

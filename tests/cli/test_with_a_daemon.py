@@ -1,0 +1,153 @@
+"""The command line against a real daemon on a real bus: what is asked for, what is awaited, and what is printed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.schema import misfits
+from tests.fakes import nginx
+from tests.fakes.bus import private_bus
+from tests.fakes.machine import Machine
+from tests.node.world import Publisher, make_machine
+from updated.cli import exits
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Publisher:
+    made = Publisher(tmp_path / "publisher")
+    made.release("1.0.0")
+    return made
+
+
+@pytest.fixture
+def node(tmp_path: Path, publisher: Publisher) -> Iterator[Machine]:
+    """A machine whose daemon runs, has looked once, and leaves reboots to people."""
+    with private_bus() as bus, nginx.serve(publisher.repository) as url:
+        made = make_machine(tmp_path / "machine", publisher, url)
+        made.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+        made.write_config(made.config.replace("[updates]\n", '[updates]\nreboot = "manual"\n'))
+        made.start_daemon()
+        made.wait_until(lambda: status(made).get("last_check") is not None)
+        yield made
+        made.power_off()
+
+
+def status(node: Machine) -> dict[str, Any]:
+    path = node.root / "run/updated/status.json"
+    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return document
+
+
+def test_what_every_verb_prints_fits_its_schema(node: Machine, publisher: Publisher) -> None:
+    publisher.release("1.1.0")
+    waited = [json.loads(line) for line in node.updatectl("check", "--json").stdout.splitlines()]
+    assert waited[-1]["phase"] == "staged"
+    for document in waited:
+        assert not misfits("status", document)
+    for verb in ("status", "history", "health", "config", "doctor", "channel"):
+        assert not misfits(verb, json.loads(node.updatectl(verb, "--json").stdout)), verb
+    for words in (["hold", "7d"], ["unhold"], ["channel", "stable"]):
+        assert not misfits("request", json.loads(node.updatectl(*words, "--json").stdout))
+    refused = node.updatectl("allow", "9.9.9", "--json", check=False)
+    assert refused.returncode == exits.REFUSED
+    assert not misfits("error", json.loads(refused.stdout))
+
+
+def test_the_doctor_finds_nothing_to_mend_on_a_node_that_is_well(node: Machine) -> None:
+    found = json.loads(node.updatectl("doctor", "--json").stdout)["findings"]
+    assert {each["check"]: each["severity"] for each in found if each["check"] in ("bus", "daemon", "expiry")} == {
+        "bus": "ok", "daemon": "ok", "expiry": "ok",
+    }  # fmt: skip
+
+
+def test_install_says_why_a_release_is_not_taken_and_ends_with_a_status_of_its_own(
+    node: Machine, publisher: Publisher
+) -> None:
+    publisher.release("1.1.0")
+    publisher.call(
+        "recall", str(publisher.repository), "--keys", str(publisher.keys), "--channel", "stable", "--version", "1.1.0",
+        "--reason", "it eats data",
+    )
+    done = node.updatectl("install", check=False)
+    assert done.returncode == exits.REFUSED
+    assert "  recalled: 1.1.0 was recalled: it eats data" in done.stdout.splitlines()
+
+
+def test_a_request_that_is_followed_ends_as_the_daemon_does(node: Machine) -> None:
+    done = node.updatectl("channel", "gamma", "--wait", check=False)
+    assert done.returncode == exits.FAILED
+    assert "channel gamma: is not in the repository" in done.stderr
+    assert "follows it" not in done.stdout
+    assert "'updatectl watch' follows it." in node.updatectl("channel", "stable").stdout
+
+
+def test_watch_prints_a_line_for_each_change_in_a_pipe_and_ends_with_the_daemon(
+    node: Machine, publisher: Publisher
+) -> None:
+    words = [sys.executable, "-u", "-m", "updated.cli", "--root", str(node.root), "watch"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+        try:
+            assert watch.stdout is not None
+            first = watch.stdout.readline()
+            assert first.startswith("runs 1.0.0 in slot a; ")
+            publisher.release("1.1.0")
+            node.updatectl("check")
+            node.stop_daemon()
+            out, err = watch.communicate(timeout=30)
+        finally:
+            watch.kill()
+    assert "1.1.0 is staged and boots next" in out
+    assert "\x1b" not in out
+    assert watch.returncode == exits.NO_DAEMON
+    assert err.splitlines() == ["updatectl: the daemon: ended. 'updatectl log' says why."]
+
+
+def test_a_status_that_is_hours_old_says_so(node: Machine) -> None:
+    node.stop_daemon()
+    path = node.root / "run/updated/status.json"
+    document = json.loads(path.read_text())
+    document["written_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 7230))
+    path.write_text(json.dumps(document))
+    assert " (2 h ago)." in node.updatectl("status").stdout
+
+
+def test_watch_draws_a_terminal_anew_and_keeps_to_its_size(node: Machine) -> None:
+    rows, columns = 12, 60
+    inner, outer = os.openpty()
+    fcntl.ioctl(outer, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    words = [sys.executable, "-m", "updated.cli", "--root", str(node.root), "--color=never", "watch"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    watch = subprocess.Popen(words, stdin=outer, stdout=outer, stderr=outer, env=environment)
+    os.close(outer)
+    drawn, end = b"", time.monotonic() + 60
+    try:
+        while drawn.count(b"\x1b[H") < 3 and time.monotonic() < end:
+            if select.select([inner], [], [], 1)[0]:
+                drawn += os.read(inner, 65536)
+    finally:
+        watch.send_signal(signal.SIGINT)
+        status_of_watch = watch.wait(30)
+        os.close(inner)
+    assert status_of_watch == exits.INTERRUPTED
+    screens = drawn.decode().split("\x1b[H")[1:3]
+    assert len(screens) == 2
+    for screen in screens:
+        lines = re.sub(r"\x1b\[[JK]", "", screen).split("\n")
+        assert lines[0].startswith("runs 1.0.0 in slot a; ")
+        assert len(lines) <= rows
+        assert all(len(line.rstrip("\r")) <= columns for line in lines)

@@ -1,0 +1,87 @@
+"""`updatectl history` and `updatectl health`: what happened on this node, from its files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bootctl.settings import below
+from updated.cli import exits
+from updated.cli.judged import health_text, well_formed
+from updated.cli.paper import Paper, paper_of, plain
+from updated.cli.spans import since
+from updated.cli.when import clock, epoch, with_local_times
+from updated.core.errors import UpdatedError
+from updated.healthfiles import WHOLE_OUTPUT, read_health, read_verdicts
+from updated.history import read_history
+
+HISTORY_FILE = "/var/lib/updated/history.jsonl"
+DEFAULT_LINES = 20
+
+
+def health(options: argparse.Namespace) -> int:
+    """Shows the last verdict, and those before."""
+    found = read_health(options.root, most_output=WHOLE_OUTPUT)
+    verdicts = _newest(well_formed(_readable(lambda: read_verdicts(options.root), "the verdicts")), options.lines)
+    if options.json:
+        print(json.dumps({"verdict": found, "history": verdicts}, indent=2, ensure_ascii=False))
+    else:
+        print(with_local_times(health_text(found, verdicts)))
+    return exits.DONE
+
+
+def history(options: argparse.Namespace) -> int:
+    """Shows what happened, the newest last."""
+    now = time.time()
+    entries = _readable(lambda: read_history(below(options.root, HISTORY_FILE)), "the history")
+    if options.since is not None:
+        begin = since(options.since, now)
+        entries = [entry for entry in entries if _at(entry) >= begin]
+    most = options.lines if options.lines is not None else len(entries) if options.since else DEFAULT_LINES
+    shown = _newest(entries, most)
+    if options.json:
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
+    elif shown:
+        print(history_text(shown, now, paper_of(options.color)))
+    elif not entries:
+        print("Nothing happened" + (" since then." if options.since else " yet."))
+    return exits.DONE
+
+
+def history_text(entries: Sequence[dict[str, Any]], now: float, paper: Paper) -> str:
+    """The entries as lines: when, what, which release, and why."""
+    rows = [[plain(str(entry.get(key, ""))) for key in ("at", "kind", "version", "text")] for entry in entries]
+    for row in rows:
+        try:
+            row[0] = clock(row[0])
+        except (ValueError, OverflowError, OSError):
+            continue
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines: list[str] = []
+    for at, kind, version, text in rows:
+        head = f"{at:<{widths[0]}}  {kind:<{widths[1]}}  {version:<{widths[2]}}  "
+        lines += [line.rstrip() for line in paper.wrapped(head, with_local_times(text, now))]
+    return "\n".join(lines)
+
+
+def _at(entry: dict[str, Any]) -> float:
+    try:
+        return epoch(str(entry.get("at", "")))
+    except ValueError:
+        return 0.0
+
+
+def _readable(read: Callable[[], list[dict[str, Any]]], what: str) -> list[dict[str, Any]]:
+    try:
+        return read()
+    except OSError as error:
+        raise UpdatedError(
+            "not-authorized", f"{what} {error.filename}", error.strerror or str(error), "Read it as root."
+        ) from None
+
+
+def _newest(entries: list[dict[str, Any]], lines: int) -> list[dict[str, Any]]:
+    return entries[len(entries) - max(0, min(lines, len(entries))) :]
