@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint docs bench powercut conformance system-packages clean help
+.PHONY: demo test lint docs deb wheel bench powercut conformance system-packages clean help
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,6 +42,13 @@ SUITE ?= build/tuf-conformance
 conformance: $(STAMP) ## The public TUF conformance suite, from its checkout SUITE=
 	@test -d '$(SUITE)/tuf_conformance' || { echo 'SUITE= must name a checkout of theupdateframework/tuf-conformance.' >&2; exit 1; }
 	cd '$(SUITE)' && '$(CURDIR)/$(BIN)/pytest' -q -p no:cacheprovider --rootdir=. tuf_conformance --entrypoint='$(CURDIR)/tests/conformance/client'
+
+deb: | system-packages ## The Debian packages, into dist/
+	packaging/debian/build build/deb dist
+
+wheel: $(STAMP) ## The Python package, into dist/
+	rm -rf build/lib build/bdist.*
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 docs: $(STAMP) ## Write the generated tables of the documents anew
 	$(BIN)/python -m tests.documents

@@ -33,13 +33,15 @@ def options_of(arguments: Sequence[str]) -> Options:
     given = list(arguments)
     # Without a verb it judges, as it did before there were others.
     named = next((each for each in given if not each.startswith("-")), None)
-    if named not in VERBS and not {"-h", "--help"} & set(given):
+    if named not in VERBS and not {"-h", "--help", "--version"} & set(given):
         given.insert(0, "judge")
     return _parser().parse_args(given, Options())
 
 
 def _parser() -> argparse.ArgumentParser:
     import argparse
+
+    from bootctl.version import ShowVersion
 
     parser = argparse.ArgumentParser(
         prog="updated-health",
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "can boot, 5 the boot reference could not be read or written, 6 a reboot is wanted, but there were too many",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action=ShowVersion)
     shared = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     shared.add_argument("--root", metavar="DIR", default=Options.root, help="judge the system below DIR")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from bootctl.version import ShowVersion
+
 INTERRUPTED = 130
 
 
@@ -27,6 +29,7 @@ def _run(arguments: list[str]) -> int:
         prog="updated", description="Keeps this machine on a signed release channel, with two slots and fall back.",
         epilog="The children 'updated fetch' and 'updated seal' are started by the daemon.",
     )
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("--root", default="/", metavar="DIR", help="take all paths below DIR, but that of --import")
     parser.add_argument("--once", action="store_true", help="check, fetch, seal and arm once, then exit; no reboot")
     parser.add_argument("--import", metavar="PATH", dest="bundle", help="with --once: from this bundle or directory")

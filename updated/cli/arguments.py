@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from bootctl.version import ShowVersion
 from updated.cli import exits
 from updated.cli.paper import columns
 
@@ -22,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     top.add_argument("--root", default="/", metavar="DIR", help="take all paths below DIR")
+    top.add_argument("--version", action=ShowVersion)
     _colour(top, "auto")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
@@ -46,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     bring = verb("import", "Install the newest release of a bundle or a directory now", waits=True)
     bring.add_argument("path", metavar="PATH", help="the bundle, or the directory with a repository")
     reboot = verb("reboot", "Reboot into the staged release now")
-    reboot.add_argument("--force", action="store_true", help="ask neither the pre-reboot hooks nor programs that inhibit it")
+    reboot.add_argument("--force", action="store_true", help="ask neither the pre-reboot hooks nor inhibitors")
     verb("rollback", "Go back to the other, confirmed slot, and reboot; the release that runs is denied")
     channel = verb("channel", "Show or choose the release channel", waits=False)
     channel.add_argument("name", nargs="?", metavar="NAME", help="the channel to follow from now on")

@@ -17,6 +17,7 @@ try:
     except ModuleNotFoundError:
         sys.exit("releasectl: the library numpy is missing. Install it: pip install 'updated[publish]'")
 
+    from bootctl.version import ShowVersion
     from updated.core.errors import UpdatedError
     from updated.publish.verbs import distribution, keys, releases, repository, requests
     from updated.publish.verbs.command import Run, Verbs
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="releasectl", description="Publish releases: keys, releases, channels and their signed metadata."
     )
+    parser.add_argument("--version", action=ShowVersion)
     verbs = Verbs(parser.add_subparsers(required=True, metavar="VERB"))
     repository.declare(verbs)
     keys.declare(verbs.group("key", "make keys, and say which of them sign which role"))

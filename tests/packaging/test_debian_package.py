@@ -1,0 +1,379 @@
+"""The Debian packages: built, judged by lintian, and installed, upgraded, removed and purged in a clean Debian 12."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bootctl import settings
+from tests.packaging.shipped import PACKAGING, REPOSITORY
+
+TOOLS = ("dpkg-buildpackage", "dh", "lintian", "mmdebstrap", "scdoc")
+MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
+LOCKS = sorted(PACKAGING.glob("requirements*.lock"))
+VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+EPOCH = 1_700_000_000
+UNCHECKED_HASH = 0b01
+
+clean_system = pytest.mark.skipif(
+    os.geteuid() != 0 or bool(MISSING), reason=f"needs root, and {', '.join(MISSING) or 'nothing else'}"
+)
+slow = pytest.mark.timeout(600)
+
+
+def pins(path: Path) -> dict[str, str]:
+    found = re.findall(r"^([A-Za-z0-9_-]+)==([^\s\\]+)", path.read_text(), re.MULTILINE)
+    return {name.lower().replace("_", "-"): version for name, version in found}
+
+
+# ------------------------------------------------------------------------------------------------------------- locks
+
+
+def test_what_is_packaged_is_what_the_tests_ran_with() -> None:
+    tested = pins(PACKAGING / "constraints.txt")
+    for lock in LOCKS:
+        assert pins(lock).items() <= tested.items(), lock.name
+
+
+def test_each_packaged_file_is_known_by_its_hash() -> None:
+    for lock in LOCKS:
+        for entry in re.split(r"\n(?=[A-Za-z])", lock.read_text())[1:]:
+            assert "--hash=sha256:" in entry, entry
+
+
+def test_the_locks_hold_each_dependency() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = {"node": project["dependencies"], "publisher": project["optional-dependencies"]["publish"]}
+    for names, lock in (("node", "requirements.lock"), ("publisher", "requirements-publisher.lock")):
+        assert {re.split(r"[\[><=]", each)[0] for each in wanted[names]} <= pins(PACKAGING / lock).keys()
+
+
+def test_the_units_wait_for_every_place_of_a_configuration_that_outlives_a_boot() -> None:
+    drop_in = (PACKAGING / "debian/configured.conf").read_text()
+    waited = set(re.findall(r"^ConditionPathExists(?:Glob)?=\|(.*)$", drop_in, re.MULTILINE))
+    folders = [each for each in (settings.VENDOR_FOLDER, *settings.LOCAL_FOLDERS) if not each.startswith("/run/")]
+    assert waited == {settings.MAIN_FILE, *(f"{folder}/*.toml" for folder in folders)}
+
+
+# ------------------------------------------------------------------------------------------------------- the packages
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with both packages, built once."""
+    folder = tmp_path_factory.mktemp("packages")
+    built = subprocess.run(
+        [PACKAGING / "debian/build", folder / "build", folder / "dist"], capture_output=True, text=True,
+        check=False, timeout=400, env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)},
+    )
+    assert built.returncode == 0, (built.stdout + built.stderr)[-4000:]
+    shutil.rmtree(folder / "build")
+    return folder / "dist"
+
+
+def package(packages: Path, name: str) -> Path:
+    [found] = packages.glob(f"{name}_{VERSION}-1_*.deb")
+    return found
+
+
+@pytest.fixture(scope="module")
+def contents(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, tarfile.TarInfo]]:
+    """What each package holds, by path."""
+    folder = tmp_path_factory.mktemp("contents")
+    found = {}
+    for name in ("updated", "updated-publisher"):
+        with (folder / name).open("wb") as stream:
+            subprocess.run(["dpkg-deb", "--fsys-tarfile", package(packages, name)], stdout=stream, check=True)
+        with tarfile.open(folder / name) as archive:
+            found[name] = {member.name.removeprefix("."): member for member in archive}
+    return found
+
+
+Contents = dict[str, dict[str, tarfile.TarInfo]]
+
+
+@clean_system
+@slow
+def test_lintian_finds_nothing(packages: Path) -> None:
+    judged = subprocess.run(
+        ["lintian", "--allow-root", "--fail-on=error,warning", "--tag-display-limit=0", *sorted(packages.iterdir())],
+        capture_output=True, text=True, check=False, timeout=200,
+    )
+    # Until there are manual pages.
+    told = [line for line in judged.stdout.splitlines() if "no-manual-page" not in line]
+    assert told == []
+
+
+@clean_system
+@slow
+def test_a_node_gets_no_publisher_and_no_program_named_bootctl(contents: Contents) -> None:
+    node = contents["updated"]
+    assert not [path for path in node if "numpy" in path or "/publish/" in path or "releasectl" in path]
+    assert not [path for path in node if path.endswith("/bin/bootctl")]
+    assert "/usr/bin/updatectl" not in node
+    assert "/etc/updated/updated.toml" not in node
+
+
+@clean_system
+@slow
+def test_all_is_of_root_and_nobody_else_may_write(contents: Contents) -> None:
+    for member in [each for held in contents.values() for each in held.values()]:
+        assert (member.uid, member.gid) == (0, 0), member.name
+        assert member.issym() or member.mode & 0o7022 == 0, member.name
+
+
+@clean_system
+@slow
+def test_nothing_in_a_package_is_younger_than_its_source(contents: Contents) -> None:
+    assert max(each.mtime for held in contents.values() for each in held.values()) <= EPOCH
+
+
+# ------------------------------------------------------------------------------------------------------ a clean system
+
+
+EVERYTHING = """\
+import importlib, pkgutil, updated
+for each in pkgutil.walk_packages(updated.__path__, "updated."):
+    if not each.name.endswith("__main__"):
+        importlib.import_module(each.name)
+print("all")
+"""
+
+
+class Root:
+    """A Debian in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Runs a shell command in it, with /proc and processes of its own."""
+        inside = f'mount -t proc proc "{self.path}/proc" && exec chroot "{self.path}" /bin/sh -c "$1"'
+        return subprocess.run(
+            ["unshare", "--mount", "--pid", "--fork", "sh", "-c", inside, "sh", command],
+            capture_output=True, text=True, check=False, timeout=120,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
+        )
+
+    def ok(self, command: str) -> str:
+        done = self.run(command)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def there(self, path: str) -> bool:
+        return os.path.lexists(self.path / path.lstrip("/"))
+
+    def remove(self, name: str) -> str:
+        return self.ok(f"dpkg --remove {name}")
+
+
+@pytest.fixture(scope="module")
+def debian(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tar file of a small Debian with what the package depends on."""
+    folder = tmp_path_factory.mktemp("debian")
+    targets = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(CREATED_BY) $(SITE) $(RELEASE) $(COMPONENT)"],
+        capture_output=True, text=True, check=True,
+    ).stdout
+    found = (line.split() for line in targets.splitlines() if line.startswith("Packages "))
+    suites = ("bookworm", "bookworm-updates", "bookworm-security")
+    main = [(site, suite) for _, site, suite, part in found if suite in suites and part == "main"]
+    sources = sorted({f"deb {site} {suite} main" for site, suite in main})
+    (folder / "sources.list").write_text("\n".join(sources) + "\n")
+    depends = subprocess.run(
+        ["dpkg-deb", "--field", package(packages, "updated"), "Depends"], capture_output=True, text=True, check=True
+    ).stdout
+    names = ",".join(sorted({each.split()[0] for each in depends.split(", ")}))
+    made = subprocess.run(
+        [
+            "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar",
+            f"--include=usr-is-merged,{names}", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+            '--aptopt=Apt::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "bookworm", folder / "debian.tar", folder / "sources.list",
+        ],
+        capture_output=True, text=True, check=False, timeout=400,
+    )
+    assert made.returncode == 0, made.stderr
+    return folder / "debian.tar"
+
+
+def unpack(debian: Path, folder: Path, packages: Path) -> Root:
+    subprocess.run(["tar", "-C", folder, "--numeric-owner", "-xpf", debian], check=True)
+    shutil.copytree(packages, folder / "packages")
+    return Root(folder)
+
+
+@pytest.fixture
+def root(debian: Path, packages: Path, tmp_path: Path) -> Iterator[Root]:
+    """A clean Debian, with the packages in /packages."""
+    yield unpack(debian, tmp_path, packages)
+    shutil.rmtree(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def node(debian: Path, packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
+    """A Debian where the package of nodes was installed, for tests that leave it as it is."""
+    folder = tmp_path_factory.mktemp("node")
+    installed = unpack(debian, folder, packages)
+    installed.ok(f"dpkg --install /packages/updated_{VERSION}-1_*.deb")
+    yield installed
+    shutil.rmtree(folder)
+
+
+@clean_system
+@slow
+def test_the_programs_run_and_say_what_is_missing(node: Root) -> None:
+    assert node.ok("updatectl --version; updated-ctl --version") == f"updatectl {VERSION}\n" * 2
+    assert node.ok("/usr/lib/updated/bin/updated --version") == f"updated {VERSION}\n"
+    status = node.run("updatectl status")
+    assert status.returncode != 0
+    assert "systemctl start updated" in status.stderr
+    assert "Traceback" not in status.stderr
+
+
+@clean_system
+@slow
+def test_each_module_finds_what_it_imports(node: Root) -> None:
+    (node.path / "root/everything.py").write_text(EVERYTHING)
+    assert node.ok("/usr/lib/updated/bin/python3 -I /root/everything.py") == "all\n"
+
+
+@clean_system
+@slow
+def test_health_needs_nothing_of_the_daemons_environment(root: Root) -> None:
+    root.ok(f"dpkg --install /packages/updated_{VERSION}-1_*.deb")
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (root.path / "usr/lib/updated" / part).rename(root.path / "root" / part)
+    health = "PYTHONPATH=/usr/lib/updated /usr/bin/python3 -BPSs -m health"
+    assert root.ok(f"{health} --help").startswith("usage: updated-health")
+    assert root.ok(f"{health} --version") == f"updated-health {VERSION}\n"
+    assert "Traceback" not in root.run(f"{health}").stderr
+
+
+@clean_system
+@slow
+def test_units_folders_and_the_user_are_there(node: Root) -> None:
+    assert node.ok("systemd-analyze verify --man=no /usr/lib/systemd/system/updated*.service "
+                   "/usr/lib/systemd/system/updated*.timer") == ""
+    enabled = {path.name for path in (node.path / "etc/systemd/system").rglob("updated*")}
+    shipped = {path.name for path in (PACKAGING / "systemd").glob("updated*") if "[Install]" in path.read_text()}
+    assert enabled == shipped
+    assert node.ok("stat -c '%U:%G %a' /var/lib/updated /var/lib/updated/fetch /etc/updated").splitlines() == [
+        "root:root 755", "updated-fetch:updated-fetch 750", "root:root 755",
+    ]
+    # The units name the documents.
+    assert node.there("/usr/share/doc/updated/operating.md")
+
+
+@clean_system
+@slow
+def test_compiled_python_is_bound_to_no_time(node: Root) -> None:
+    compiled = list((node.path / "usr/lib/updated").rglob("*.pyc"))
+    sources = list((node.path / "usr/lib/updated").rglob("*.py"))
+    assert len(compiled) == len(sources) > 100
+    assert {int.from_bytes(each.read_bytes()[4:8], "little") for each in compiled} == {UNCHECKED_HASH}
+    assert not [each for each in compiled if str(each.parent.parent) in each.read_bytes().decode("latin-1")]
+
+
+# Files are the real one's business; what a manager would do is written down.
+SYSTEMCTL = """\
+#!/bin/sh
+case "$*" in
+    *--root=*) exec /usr/bin/systemctl.real "$@" ;;
+    *is-enabled*) exec /usr/bin/systemctl.real --root=/ "$@" ;;
+    *) echo "$*" >>/asked ;;
+esac
+"""
+
+
+@clean_system
+@slow
+def test_an_upgrade_keeps_and_a_removal_stops_and_a_purge_leaves_nothing_but_the_user(root: Root) -> None:
+    # A systemd that runs, as far as the scripts can see.
+    (root.path / "run/systemd/system").mkdir(parents=True)
+    systemctl = root.path / "usr/bin/systemctl"
+    systemctl.rename(root.path / "usr/bin/systemctl.real")
+    systemctl.write_text(SYSTEMCTL)
+    systemctl.chmod(0o755)
+    asked = root.path / "asked"
+    root.ok(f"dpkg --install /packages/*_{VERSION}-1_*.deb")
+    assert f"releasectl {VERSION}" in root.ok("releasectl --version")
+    started = asked.read_text()
+    assert "start updated.service" in started
+    # No boot is judged because a package was installed.
+    assert not re.search(r"start.*(health|deadline|boot-count)", started)
+
+    settings_file = root.path / "etc/updated/updated.toml"
+    settings_file.write_text("# mine\n")
+    state = root.path / "var/lib/updated/state.json"
+    state.write_text("{}")
+    newer = f"{VERSION}-2"
+    root.ok(
+        f"dpkg-deb --raw-extract /packages/updated_{VERSION}-1_*.deb /new && "
+        f"sed -i 's/^Version: .*/Version: {newer}/' /new/DEBIAN/control && "
+        "dpkg-deb --root-owner-group -Znone --build /new /new.deb && dpkg --remove updated-publisher"
+    )
+    asked.unlink()
+    assert "is installed, and does nothing" not in root.ok("dpkg --install /new.deb")
+    assert re.search(r"^(--\S+ )*restart updated\.service$", asked.read_text(), re.MULTILINE)
+    assert not re.search(r"start.*(health|deadline|boot-count)", asked.read_text())
+    assert settings_file.read_text() == "# mine\n"
+    assert state.read_text() == "{}"
+    assert root.ok("updatectl --version") == f"updatectl {VERSION}\n"
+
+    asked.unlink()
+    root.remove("updated")
+    assert "stop updated.service" in asked.read_text()
+    assert not root.there("/usr/bin/updatectl")
+    assert not root.there("/usr/lib/updated")
+    assert settings_file.exists()
+    assert state.exists()
+
+    root.ok("dpkg --purge updated")
+    left = root.ok("find / -xdev ! -path '/proc/*' ! -path '/packages*' ! -path '/new*' -name '*updated*'")
+    assert left == ""
+    assert "updated-fetch" in root.ok("id updated-fetch")
+
+
+OTHER = """\
+Package: other
+Version: 1
+Architecture: all
+Maintainer: Nobody <nobody@example.org>
+Description: owns a name that is ours elsewhere
+"""
+
+
+@clean_system
+@slow
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_a_program_of_systemd_keeps_the_name_and_ours_has_another(root: Root, first: str) -> None:
+    other = root.path / "other"
+    (other / "DEBIAN").mkdir(parents=True)
+    (other / "DEBIAN/control").write_text(OTHER)
+    (other / "usr/bin").mkdir(parents=True)
+    (other / "usr/bin/updatectl").write_text("#!/bin/sh\necho theirs\n")
+    (other / "usr/bin/updatectl").chmod(0o755)
+    root.ok("dpkg-deb --root-owner-group -Znone --build /other /other.deb")
+    install = {"ours": f"dpkg --install /packages/updated_{VERSION}-1_*.deb", "theirs": "dpkg --install /other.deb"}
+    root.ok(install.pop(first))
+    root.ok(*install.values())
+
+    assert root.ok("updatectl --version") == "theirs\n"
+    assert root.ok("updated-ctl --version") == f"updatectl {VERSION}\n"
+    # An upgrade of ours doesn't take it either, and it comes back when they go.
+    root.ok(f"dpkg --install /packages/updated_{VERSION}-1_*.deb")
+    assert root.ok("updatectl --version") == "theirs\n"
+    root.remove("other")
+    assert root.ok("updatectl --version") == f"updatectl {VERSION}\n"
+    root.ok("dpkg --install /other.deb")
+    root.remove("updated")
+    assert root.ok("updatectl") == "theirs\n"
