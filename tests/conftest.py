@@ -1,8 +1,13 @@
-"""Options for what takes too long to be the default."""
+"""Options for what takes too long to be the default; and time for what is slow on a busy machine."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes says more of the machine than of the code.
+settings.register_profile("without-deadline", deadline=None)
+settings.load_profile("without-deadline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -221,7 +221,7 @@ changes = st.lists(st.tuples(st.integers(0, len(SMALL) - 1), kinds, st.integers(
 
 
 @given(changes, st.none() | st.integers(0, len(SMALL)))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_damage_is_an_error_or_another_repository_and_never_a_traceback(
     tmp_path: Path, damage: list[tuple[int, str, int]], length: int | None
 ) -> None:
@@ -251,7 +251,7 @@ def test_any_damage_is_an_error_or_another_repository_and_never_a_traceback(
 
 
 @given(st.binary(max_size=3000))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_other_file_is_an_error(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "bundle").write_bytes(data)
     with pytest.raises(UpdatedError):

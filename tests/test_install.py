@@ -671,7 +671,7 @@ def assembled(plan: list[tuple[str, int, int]]) -> bytes:
     return b"".join(made[kind](length, seed) for kind, length, seed in plan)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     old=parts, new=parts.filter(bool), held=st.none() | parts, spoiled=st.booleans(), ranges=st.booleans(),
     margin=st.sampled_from((0, 7, BLOCK)), extra=st.sampled_from((0, 1, BLOCK, 100_000)), connections=st.integers(1, 3),

@@ -58,7 +58,7 @@ def test_a_command_that_fails_is_named_with_its_cause(command: list[str], words:
 VERSIONS = r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}(-[0-9A-Za-z]{1,4}([.-][0-9A-Za-z]{1,4}){0,2})?"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @with_any(st.from_regex(VERSIONS, fullmatch=True))
 def test_the_unit_of_a_version_is_named_as_systemd_escapes_it(version: str) -> None:
     wanted = subprocess.run(

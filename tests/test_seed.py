@@ -58,7 +58,7 @@ keys = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(digests=st.lists(keys, max_size=20, unique_by=lambda key: key[:8]), others=st.lists(keys, max_size=10))
 def test_chunks_that_collide_are_told_apart_by_their_tags(
     tmp_path_factory: pytest.TempPathFactory, digests: list[bytes], others: list[bytes]

@@ -67,7 +67,7 @@ def pieces(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, bool]]]:
     return size, draw(st.permutations([(start, end - start, draw(st.booleans())) for start, end in taken]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pieces(), st.sampled_from((0, 100, BLOCK)), st.booleans(), st.booleans(), st.data())
 def test_whatever_is_handed_over_in_whatever_order_lies_there_and_the_rest_stays(
     tmp_path_factory: pytest.TempPathFactory, plan: tuple[int, list[tuple[int, int, bool]]], margin: int, compare: bool,

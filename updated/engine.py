@@ -20,33 +20,29 @@ from bootctl.backend import Backend
 from bootctl.errors import BootError
 from bootctl.model import BootView
 from updated import record
-from updated.assignment import downloader, make_task, running_slot
-from updated.children import Children, Message
 from updated.config import Settings
 from updated.core import effects, events
-from updated.core.answer import check_answer, install_answer, peak_memory, plan_answer, progress_answer, seal_answer
 from updated.core.decision import Decision
 from updated.core.document import dump
 from updated.core.effects import Effect
 from updated.core.errors import UpdatedError
 from updated.core.events import Event
-from updated.core.expiry import accepted, grace_text, notices
+from updated.core.expiry import notices
 from updated.core.machine import decide, first_state
-from updated.core.state import BootFacts, Phase, State, Target, format_state, parse_state
-from updated.core.status import Progress, Report, status_document, summary
+from updated.core.state import BootFacts, Phase, State, format_state, parse_state
+from updated.core.status import Progress, status_document, summary
 from updated.disk import Disk, boot_error
 from updated.healthfiles import read_health
 from updated.history import History
 from updated.node import open_boot, read_facts
-from updated.processes import process_start
-from updated.reboot import ask_for_reboot, ask_hooks, baseline_unit, take_baseline, warn_users
+from updated.reboot import ask_for_reboot, ask_hooks, warn_users
+from updated.steps import Steps
 from updated.surroundings import Lookout
 
 log = logging.getLogger("updated")
 
 TICK_SECONDS = 5.0
 STATUS_SECONDS = 0.5
-RATE_WINDOW_SECONDS = 5.0
 OUTCOMES = (
     events.Started, events.CheckDone, events.FetchDone, events.SealDone, events.ArmDone, events.HooksPassed,
     events.Failed,
@@ -88,13 +84,10 @@ class Engine:
         self._chance = chance
         self._disk = Disk(settings.boot)
         self._boot: Backend = open_boot(settings)
-        self._children = Children()
+        self._steps = Steps(self._disk, clock, self._progressed)
         self._history = History(settings.state("history.jsonl"))
         self._effects: asyncio.Queue[tuple[int, tuple[Effect, ...]]] = asyncio.Queue()
         self._generation = 0
-        self._progress: Progress | None = None
-        self._rate_from: tuple[float, int] = (0.0, 0)
-        self._report: dict[str, Any] = {"notes": (), "baseline": "", "last_install": {}, "plan": ""}
         self._storage: UpdatedError | None = None
         self._unsaved: Event | None = None
         self._written: tuple[float, bytes] = (0.0, b"")
@@ -168,7 +161,7 @@ class Engine:
                 self._let_go()
             self._log_summary()
             if decision.state.phase not in (Phase.FETCHING, Phase.SEALING):
-                self._progress, self._report["plan"] = None, ""
+                self._steps.forget_progress()
         else:
             self.state = decision.state  # what is seen around the node is not saved
         if isinstance(event, OUTCOMES):
@@ -176,7 +169,7 @@ class Engine:
         if any(isinstance(effect, effects.Stop) for effect in decision.effects):
             self._unsaved = None
             self._generation += 1
-            self._children.kill()
+            self._steps.children.kill()
         if decision.effects:
             self._effects.put_nowait((self._generation, decision.effects))
         self._log_expiries()
@@ -238,7 +231,7 @@ class Engine:
                         break
                 self._effects.task_done()
         finally:
-            self._children.kill()
+            self._steps.children.kill()
             self._let_go()
 
     async def _do(self, effect: Effect, generation: int) -> bool:
@@ -275,18 +268,23 @@ class Engine:
     async def _effect(self, effect: Effect) -> Event | None:
         match effect:
             case effects.Check(any_wave):
-                outcome = await self._check(any_wave=any_wave)
+                found = await self._steps.check(self.settings, self.state, self._imported, any_wave=any_wave)
+                outcome = events.CheckDone(
+                    self.now(), self._chance(), found.offer, found.reasons, found.withdrawn, found.expiries
+                )
                 await self.look()
                 return outcome
             case effects.Invalidate(slot):
                 self._disk.check_slot(slot)  # a slot that can't be written now keeps its place in the boot reference
                 self._commit(lambda view: model.invalidate(view, slot, active=self.state.facts.slot))
             case effects.Fetch(target):
-                return await self._fetch(target)
+                await self._steps.fetch(self.settings, self.state, self._imported, target)
+                return events.FetchDone(self.now(), self._chance())
             case effects.Seal(target):
-                return await self._seal(target)
+                expired = await self._steps.seal(self.settings, self.state, target)
+                return events.SealDone(self.now(), self._chance(), expired)
             case effects.Baseline(version):
-                await self._take_baseline(version)
+                await self._steps.baseline(self.settings, version)
             case effects.Arm(slot, tries):
                 tries = min(tries, self._boot.most_tries)
                 self._commit(lambda view: model.arm_trial(view, slot, active=self.state.facts.slot, tries=tries))
@@ -325,79 +323,7 @@ class Engine:
         self._boot.commit(change(self._boot.read()))
         self.submit(events.Observed(self.now(), self._chance(), self._facts()))
 
-    async def _check(self, *, any_wave: bool) -> Event:
-        staged = self.state.target
-        store = self.settings.state("fetch")
-        task = make_task(
-            self.settings, self.state, self._disk, self._clock(), store, any_wave=any_wave, target=staged,
-            imported=self._imported,
-        )  # fmt: skip
-        result = await self._children.run(["fetch", "check"], task, self._on_progress, downloader(self.settings))
-        allow_downgrade = self.settings.policy.allow_downgrade
-        answer = check_answer(result, running=self.state.facts.version, allow_downgrade=allow_downgrade)
-        self._report["notes"] = answer.notes
-        if late := accepted(answer.expiries):
-            log.warning("%s", grace_text(late))
-        return events.CheckDone(
-            self.now(), self._chance(), answer.offer, answer.reasons, answer.withdrawn, answer.expiries
-        )
-
-    async def _fetch(self, target: Target) -> Event:
-        begun = time.monotonic()
-        with self._disk.open_slot(target.slot, write=True) as regions, running_slot(self._disk) as running:
-            store = self.settings.state("fetch")
-            task = make_task(
-                self.settings, self.state, self._disk, self._clock(), store, target=target, regions=regions,
-                seeds=running, imported=self._imported,
-            )  # fmt: skip
-            result = await self._children.run(["fetch", "install"], task, self._on_progress, downloader(self.settings))
-        self._report["last_install"] = {
-            "version": target.version, "seconds": round(time.monotonic() - begun, 2),
-            "peak_memory_bytes": peak_memory(result), "components": install_answer(result),
-        }
-        return events.FetchDone(self.now(), self._chance())
-
-    async def _seal(self, target: Target) -> Event:
-        with self._disk.open_slot(target.slot, write=False) as regions:
-            store = self.settings.state("trust")
-            task = make_task(
-                self.settings, self.state, self._disk, self._clock(), store, target=target, regions=regions,
-                connected=False,
-            )  # fmt: skip
-            result = await self._children.run(["seal"], task, self._on_progress)
-        installed = self._report["last_install"]
-        if installed.get("version") == target.version:  # a release that was staged before this start has no figures
-            self._report["last_install"] = {**installed, "seal_peak_memory_bytes": peak_memory(result)}
-        expired, notes = seal_answer(result)
-        for note in notes:
-            log.warning("%s", note)
-        self._report["notes"] = tuple(dict.fromkeys((*self._report["notes"], *notes)))
-        return events.SealDone(self.now(), self._chance(), expired)
-
-    async def _take_baseline(self, version: str) -> None:
-        """Without one, the new slot is judged by its checks as they are; that is no reason not to update."""
-        fault = await take_baseline(self.settings.start_command, version)
-        self._report["baseline"] = ""
-        if fault is not None:
-            text = f"{version} will be judged without a baseline of this slot: {baseline_unit(version)} {fault}"
-            self._report["baseline"] = text
-            log.warning("%s", text)
-
-    def _on_progress(self, message: Message) -> None:
-        if message["type"] == "plan":
-            component, self._report["plan"] = plan_answer(message)
-            log.info("%s: %s", component, self._report["plan"])
-            return
-        step, component, done, total = progress_answer(message)
-        now = time.monotonic()
-        last = self._progress
-        if last is None or (last.step, last.component) != (step, component) or done < last.done:
-            self._rate_from = (now, done)
-        since, base = self._rate_from
-        rate = (done - base) / (now - since) if now - since > 0.5 else 0.0
-        if now - since > 2 * RATE_WINDOW_SECONDS:
-            self._rate_from = (now - RATE_WINDOW_SECONDS, int(done - rate * RATE_WINDOW_SECONDS))
-        self._progress = progress = Progress(step, component, done, total, rate)
+    def _progressed(self, progress: Progress) -> None:
         self._tell(lambda listener: listener.progressed(progress))
         self._publish(self.state, often=True)
 
@@ -413,7 +339,7 @@ class Engine:
             if error.code != "state-corrupt":
                 raise
             log.error("%s", error)
-            self._report["notes"] = (str(error),)
+            self._steps.notes = (str(error),)
             with contextlib.suppress(OSError):
                 record.set_aside(path)
         return first_state(self._facts(), self._chance())
@@ -423,12 +349,7 @@ class Engine:
 
     def document(self) -> dict[str, Any]:
         """The status document."""
-        baseline = self._report["baseline"]
-        report = Report(
-            progress=self._progress, last_install=self._report["last_install"], plan=self._report["plan"],
-            notes=(*self._report["notes"], *([baseline] if baseline else [])), health=read_health(self.settings.root),
-            pid=os.getpid(), pid_start=process_start(os.getpid()),
-        )
+        report = self._steps.report(self.settings.root)
         state = self.state if self.fault is None else self.state.with_changes(error=self.fault)
         return status_document(state, self.settings.policy, report, self.now())
 

@@ -55,8 +55,8 @@ class TakenOver:
 
 def take_over(world: World, **deeds: Any) -> None:
     """From now on, until the daemon starts again."""
-    engine = world.node.engine
-    engine._children = TakenOver(engine._children, **deeds)  # type: ignore[assignment]
+    steps = world.node.engine._steps
+    steps.children = TakenOver(steps.children, **deeds)  # type: ignore[assignment]
 
 
 def offer(version: str, manifest: bytes) -> dict[str, Any]:

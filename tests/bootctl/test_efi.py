@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bootctl import durable, model
@@ -353,7 +353,6 @@ def histories(slots: str) -> st.SearchStrategy[list[tuple[str, str, str, float]]
     return st.lists(st.tuples(names, one, one, st.just(1.0) | st.floats(0, 1)), max_size=12)
 
 
-@settings(deadline=None)
 @given(histories("ab"), numbers_of_current)
 @example([("arm", "b", "a", 1.0), ("confirm", "a", "a", 1.0), ("confirm", "b", "a", 1.0)], None)
 @example([("arm", "b", "a", 1.0), ("boot", "", "", 1.0), ("reject", "b", "b", 1.0), ("arm", "b", "a", 0.9)], 1)
@@ -397,7 +396,6 @@ def _writes(before: Situation, after: Situation) -> int:
     return sum(fields) + sum(before.entries[slot] != entry for slot, entry in after.entries.items())
 
 
-@settings(deadline=None)
 @given(histories("abc"))
 @example([("arm", "b", "a", 1.0), ("confirm", "a", "a", 1.0), ("arm", "b", "a", 1.0)])
 def test_with_more_slots_each_write_leaves_a_machine_that_starts_as_before_or_as_is_wanted(
@@ -420,7 +418,6 @@ def test_with_more_slots_each_write_leaves_a_machine_that_starts_as_before_or_as
         found = steps[round(progress * (len(steps) - 1))]
 
 
-@settings(deadline=None)
 @given(histories("ab"), st.booleans())
 def test_the_firmware_leaves_what_the_model_leaves(history: list[tuple[str, str, str, float]], strict: bool) -> None:
     found = situation()
@@ -447,7 +444,6 @@ situations = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(situations, names.filter(lambda name: name != "boot"), st.sampled_from("ab"), st.sampled_from("ab"))
 @example(situation((1, 2), inactive=[2]), "arm", "b", "a")
 def test_whatever_others_left_no_write_confirms_a_slot_by_accident(
@@ -462,7 +458,6 @@ def test_whatever_others_left_no_write_confirms_a_slot_by_accident(
             assert not confirmed(old) or decode(step) in (old, decode(wanted))
 
 
-@settings(deadline=None)
 @given(situations)
 def test_what_was_brought_in_order_is_in_order_and_means_the_same(found: Situation) -> None:
     mended = encode(found, decode(found))
@@ -739,7 +734,6 @@ garbage = st.binary(max_size=40) | st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["Boot0000", "Boot0001", "Boot0004", "BootOrder", "BootNext", "BootCurrent"]), garbage)
 def test_garbage_in_a_variable_is_a_boot_reference_or_one_boot_error(name: str, content: bytes) -> None:
     with tempfile.TemporaryDirectory() as work:
@@ -755,7 +749,6 @@ def test_garbage_in_a_variable_is_a_boot_reference_or_one_boot_error(name: str, 
                 assert error.what.startswith(work)  # noqa: PT017
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["notes", "a.entry", "b.entry"]), st.binary(max_size=60))
 @example("notes", b"b=trial\nb=empty\n\xff=trial\nc=bad")
 def test_garbage_in_the_backup_does_not_count_and_is_replaced(name: str, content: bytes) -> None:

@@ -100,7 +100,7 @@ def test_a_name_that_is_there_twice_is_an_error(disk: Path) -> None:
         assert caught.value.code == "duplicate-partition"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4))
 def test_any_attributes_are_read_back_by_sgdisk_from_both_copies(values: list[int]) -> None:
     with disks.scratch_disk() as path:
@@ -290,7 +290,7 @@ def test_a_partition_outside_of_the_disk_is_damage(disk: Path) -> None:
     assert read(disk).damage == ("the primary copy: a partition lies outside of the usable sectors",)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 34 * 512 - 8), st.binary(min_size=1, max_size=8)), max_size=6), st.booleans())
 def test_whatever_is_on_the_disk_is_a_table_or_a_boot_error(damage: list[tuple[int, bytes]], both: bool) -> None:
     with disks.scratch_disk() as path:

@@ -68,7 +68,7 @@ def test_other_bits_stay(attributes: int, state: SlotState) -> None:
     assert encoded & ~(0x1FF << 48) == attributes & ~(0x1FF << 48)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(states, states)
 def test_any_state_is_read_alike_by_cgpt_and_by_us(a: SlotState, b: SlotState) -> None:
     with disks.scratch_disk() as path:

@@ -40,7 +40,7 @@ def test_what_is_written_is_read_back(variables: dict[str, str]) -> None:
     assert dict(grub.parse(data).variables) == variables
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,10}", fullmatch=True), values.filter(
     lambda value: "\n" not in value and "\r" not in value and value.isprintable()), max_size=6))  # fmt: skip
 def test_grub_editenv_reads_what_we_write_and_we_read_what_it_writes(variables: dict[str, str]) -> None:

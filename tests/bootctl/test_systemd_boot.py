@@ -245,7 +245,7 @@ def transition(name: str, view: BootView, running: str, other: str, number: int)
 
 
 @pytest.mark.parametrize("version", [252, 257, 259, 260])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(operations, numbers), min_size=1, max_size=12))
 def test_the_loader_does_what_was_committed(machine: Machine, version: int, steps: list[tuple[str, int]]) -> None:
     machine.lay_out("updated-a.conf", "updated-b+0-0.conf")
@@ -713,7 +713,7 @@ def test_a_roll_back_to_an_older_image_is_a_default_until_the_next_update(machin
     ("kind", "version"),
     [("linux", 239), ("linux", 247), ("efi", 252), ("efi", 259), ("image", 252), ("image", 259), ("image", 239)],
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(operations, numbers), min_size=1, max_size=12))
 def test_the_loader_does_what_was_committed_with_one_shots_and_images(
     machine: Machine, kind: str, version: int, steps: list[tuple[str, int]]
@@ -980,7 +980,7 @@ texts = st.one_of(st.binary(max_size=12), st.sampled_from(["updated-a.conf", "up
     lambda text: text.encode("utf-16-le")))  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=st.dictionaries(file_names, contents, max_size=6),
     variables=st.dictionaries(

@@ -215,7 +215,7 @@ def test_what_is_missing_is_added_where_it_counts(pi: Pi) -> None:
     assert len(pi.path.read_bytes()) < once
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.one_of(
     st.binary(max_size=520),
     st.lists(st.sampled_from([
@@ -412,7 +412,7 @@ BOOTS = ("reboot", "power cut", "power cut before the reboot", "tryboot by hand"
 moves = st.lists(st.sampled_from([*STEPS, *BOOTS]), max_size=25)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(moves)
 def test_the_firmware_starts_what_the_reference_says(
     tmp_path_factory: pytest.TempPathFactory, moves: list[Step | str]

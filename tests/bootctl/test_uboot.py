@@ -631,7 +631,7 @@ def test_a_disk_that_forgets_is_found_out(machine: Machine, monkeypatch: pytest.
     assert code_of(machine, lambda: machine.backend.commit(view)) == "read-back-differs"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     config=st.binary(max_size=40) | st.sampled_from([b"/boot/env 0x0 40", b"/boot/env 0x0 40\n/boot/env 0x40 40"]),
     data=st.binary(max_size=140),

@@ -101,7 +101,7 @@ def test_what_is_written_is_read_back(lines: list[bytes], flag: int | None, padd
     assert format_environment(again, 512) == data
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(environments, st.sampled_from(["0x0", "0xff"]), st.booleans())
 def test_mkenvimage_writes_the_same_bytes(variables: dict[str, str], padding: str, both: bool) -> None:
     data = made(variables, "-p", padding, *(["-r"] if both else []))
@@ -114,7 +114,7 @@ def test_mkenvimage_writes_the_same_bytes(variables: dict[str, str], padding: st
     assert environment.flag == (1 if both else None)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(environments, environments)
 def test_fw_printenv_reads_what_we_write_and_we_read_what_fw_setenv_writes(
     first: dict[str, str], second: dict[str, str]

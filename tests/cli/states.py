@@ -11,9 +11,11 @@ from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
 from updated.core.machine import first_state
 from updated.core.policy import Policy, install_obstacles, reboot_obstacles
-from updated.core.selection import Reason
+from updated.core.selection import Pin, Reason
 from updated.core.state import BootFacts, Denial, Fallback, Hold, Offer, Phase, State, Target
 from updated.core.status import Progress, Report, fault_document, status_document
+from updated.core.surroundings import Care, Inhibitor, Login, Surroundings
+from updated.core.windows import Window, Windows
 
 NOW = 1_800_000_000
 VIEW = BootView((("a", SlotState(1, 0, True)), ("b", SlotState(2, 3, False))))
@@ -63,8 +65,23 @@ def _waiting(state: State, policy: Policy | None = None) -> State:
     return replace(state, reasons=install_obstacles(state, policy or Policy(), state.offer, NOW))
 
 
+def _staged(policy: Policy, around: Surroundings | None = None) -> dict[str, Any]:
+    state = replace(STAGED, around=around or Surroundings())
+    return _document(replace(state, reasons=reboot_obstacles(state, policy, NOW)), policy)
+
+
 OFF = Policy(enabled=False, disabled_by="/etc/updated/updated.toml.d/50-site.toml:12")
-BY_HAND = Policy(reboot_automatically=False)
+BY_HAND = Policy(reboot_automatically=False, sentinel=False)
+BY_AGENT = Policy(reboot_automatically=False)
+# On weekends from 2 to 6, and each day from 7 to 9.
+IN_WINDOWS = Policy(
+    reboots=Windows((Window(frozenset({5, 6}), 120, 240),)), downloads=Windows((Window(start=420, minutes=120),))
+)
+IN_NO_WINDOW = replace(IN_WINDOWS, downloads=IN_WINDOWS.reboots)
+PINNED = Policy(pin=Pin(newest="1.0"))
+CAREFUL = Policy(care=Care(metered=True))
+PEOPLE = Surroundings(users=(Login("eva", "tty1"), Login("ben", "192.0.2.7")))
+PROGRAMS = Surroundings(inhibitors=(Inhibitor("backup", "writes a tape"), Inhibitor("apt", "installs packages")))
 HELD = replace(WAITING, hold=Hold("eva", NOW + 3 * 86400))
 DENIED = (Denial("1.1.0", "m", "required check web failed: HTTP 502 from 127.0.0.1:8080", NOW - 7200),)
 PLAN = "delta from 1.0.0: 5.1 MB of 406 MB, 97 % from this machine"
@@ -96,6 +113,16 @@ PHASES: Mapping[str, dict[str, Any]] = {
     "staged": _document(
         replace(STAGED, reasons=reboot_obstacles(STAGED, BY_HAND, NOW)), BY_HAND, last_install=INSTALLED
     ),
+    "staged-for-an-agent": _staged(BY_AGENT),
+    "reboot-window-closed": _staged(IN_WINDOWS),
+    "download-window-closed": _document(_waiting(WAITING, IN_NO_WINDOW), IN_NO_WINDOW),
+    "windows-idle": _document(IDLE, IN_WINDOWS),
+    "users-grace": _staged(Policy(), PEOPLE),
+    "inhibited": _staged(Policy(), PROGRAMS),
+    "pinned": _document(_waiting(WAITING, PINNED), PINNED),
+    "metered-and-on-battery": _document(
+        _waiting(replace(WAITING, around=Surroundings(metered=True, on_battery=True)), CAREFUL), CAREFUL
+    ),
     "hook-refused": _document(
         replace(
             STAGED,
@@ -110,7 +137,7 @@ PHASES: Mapping[str, dict[str, Any]] = {
     "fallen-back": _document(
         replace(
             IDLE, phase=Phase.FALLEN_BACK, denied=DENIED, fallback=Fallback("1.1.0", DENIED[0].reason, NOW - 7200),
-            reasons=(Reason("denied", "1.1.0 failed here before; 'updatectl allow 1.1.0' tries it again"),),
+            reasons=(Reason("denied", "1.1.0 failed here before"),),
             facts=BootFacts("a", "1.0.0", "boot", BootView((("a", SlotState(2, 0, True)), ("b", SlotState(0, 1))))),
             versions={"a": "1.0.0", "b": "1.1.0"},
         )

@@ -46,10 +46,10 @@ def entries(root: Path, capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, s
 
 def test_each_value_is_told_with_file_and_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drop_in = root / "etc/updated/updated.toml.d/50-site.toml"
-    drop_in.write_text("# of this site\n[updates]\nreboot = 'manual'\n")
+    drop_in.write_text("# of this site\n[updates]\nreboot = 'sentinel'\n")
     found = entries(root, capsys)
     assert found["repository", "url"] == ("https://updates.example.org/os", f"{root}/etc/updated/updated.toml:2")
-    assert found["updates", "reboot"] == ("manual", f"{drop_in}:3")
+    assert found["updates", "reboot"] == ("sentinel", f"{drop_in}:3")
     assert found["updates", "interval_seconds"] == (3600, "default")
     assert found["disk", "device"] == (None, "default")
 
@@ -87,5 +87,5 @@ def test_people_read_it_as_a_configuration_file(root: Path, capsys: pytest.Captu
     assert main(["--root", str(root), "config"]) == exits.DONE
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "[repository]"
-    assert any(line.startswith("reboot = \"auto\" ") and line.endswith("# default") for line in lines)
+    assert any(line.startswith("reboot = \"reboot\" ") and line.endswith("# default") for line in lines)
     assert any(line.startswith("#device ") and line.endswith("# not set") for line in lines)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
+from collections.abc import Iterator
 
 import pytest
 
-from tests.documents import FOLDER, rows, section
+from tests.documents import FOLDER, ROOT, rows, section
 from updated.cli import exits
 from updated.cli.__main__ import main
 from updated.cli.arguments import parser
@@ -21,6 +23,21 @@ OPERATING = (FOLDER / "operating.md").read_text()
 
 def plain(cell: str) -> str:
     return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cell).replace("`", "")
+
+
+def reasons_of_the_core() -> Iterator[str]:
+    """The code of each reason that the core can give, from its source."""
+    for path in (ROOT / "updated/core").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Reason" and isinstance(
+                node.args[0], ast.Constant
+            ):
+                yield str(node.args[0].value)
+
+
+def test_each_reason_that_a_node_can_have_is_explained_and_there_is_no_other() -> None:
+    documented = {code for code, _ in rows(section(OPERATING, "Reasons"))}
+    assert set(reasons_of_the_core()) == set(REASONS) == documented
 
 
 def test_each_error_has_a_mend_and_there_is_no_other() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bootctl.model import BootView, SlotState
@@ -25,6 +25,7 @@ from updated.core.policy import Policy
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Denial, Fallback, Hold, Phase, State, Target
 from updated.core.status import Progress, Report, status_document
+from updated.core.windows import Window, Windows
 
 NOW = 1_800_000_000
 VIEW = BootView((("a", SlotState(1, 0, True)), ("b", SlotState(2, 3, False))))
@@ -90,7 +91,6 @@ def test_colours_only_where_they_are_wanted() -> None:
     assert "\x1b[" not in shown(STATE)
 
 
-@settings(deadline=None)
 @example(one=999_999, other=1_000_000, rate=1.0)
 @given(one=st.integers(0, 10**12), other=st.integers(0, 10**12), rate=st.floats(0, 1e9))
 def test_progress_never_says_100_before_it_is_done(one: int, other: int, rate: float) -> None:
@@ -137,6 +137,17 @@ def test_history_shows_as_many_lines_as_wanted(
     (tmp_path / "var/lib/updated/history.jsonl").write_text(f"{entry}\n{entry}\nhalf a li\n{entry}\n")
     assert main(["--root", str(tmp_path), "history", "-n", str(lines)]) == exits.DONE
     assert len(capsys.readouterr().out.splitlines()) == count
+
+
+def test_the_windows_have_a_row_where_there_are_any_and_a_daemon_that_keeps_to_them() -> None:
+    always = Windows((Window(),))
+    nine = Windows((Window(start=540, minutes=60),))
+    policy = Policy(downloads=always, reboots=nine)
+    document = {**status_document(STATE, policy, Report(), NOW), "alive": True}
+    row = "  Windows: closed for reboots until Fri 2027-01-15 10:00 CET (in 1 h); open for downloads"
+    assert row in status_text(document, now=NOW).splitlines()
+    assert "Windows:" not in status_text({**document, "alive": False}, now=NOW)
+    assert "Windows:" not in shown(STATE)
 
 
 def test_what_expires_has_a_row_for_each_role() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from updated.cli import exits
@@ -29,7 +29,6 @@ def test_how_far_a_time_is(away: int, words: str) -> None:
     assert relative(format_time(NOW + away), NOW) == words
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**9))
 def test_a_length_never_says_more_than_there_is(seconds: int) -> None:
     sizes = {"d": 86400, "h": 3600, "min": 60, "s": 1}
@@ -48,7 +47,6 @@ def test_what_is_no_time_is_left_as_it_is(text: str) -> None:
     assert with_local_times(text, NOW).startswith(text[:4] if "9999" not in text else "")
 
 
-@settings(deadline=None)
 @given(st.integers(0, 4_000_000_000))
 def test_a_time_that_the_daemon_writes_is_read(seconds: int) -> None:
     assert epoch(format_time(seconds)) == seconds

@@ -40,7 +40,7 @@ def node(tmp_path: Path, publisher: Publisher) -> Iterator[Machine]:
     with private_bus() as bus, nginx.serve(publisher.repository) as url:
         made = make_machine(tmp_path / "machine", publisher, url)
         made.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
-        made.write_config(made.config.replace("[updates]\n", '[updates]\nreboot = "manual"\n'))
+        made.write_config(made.config.replace("[updates]\n", '[updates]\nreboot = "sentinel"\n'))
         made.start_daemon()
         made.wait_until(lambda: status(made).get("last_check") is not None)
         yield made

@@ -81,6 +81,16 @@ def test_the_reason_names_who_and_why_and_never_too_many() -> None:
     assert reason.text.startswith("program 0 (works), program 1 (works), program 2 (works) and 2 more")
 
 
+def test_one_keeps_the_machine_up_and_several_keep_it_up() -> None:
+    backup, apt = Inhibitor("backup", "writes a tape"), Inhibitor("apt", "installs")
+    (one,) = reboot_obstacles(staged(Surroundings(inhibitors=(backup,))), POLICY, NOW)
+    (two,) = reboot_obstacles(staged(Surroundings(inhibitors=(backup, apt))), POLICY, NOW)
+    assert one.text == "backup (writes a tape) keeps the machine up"
+    assert two.text == "backup (writes a tape) and apt (installs) keep the machine up"
+    (people,) = reboot_obstacles(staged(Surroundings(users=(Login("a", "tty1"), Login("b", "tty2")))), POLICY, NOW)
+    assert people.text.startswith("a (tty1) and b (tty2) are logged in; ")
+
+
 @given(surroundings, st.booleans())
 def test_the_last_look_before_the_reboot_decides(around: Surroundings, insist: bool) -> None:
     passed = events.HooksPassed(NOW, 0.5, "to boot 1.1 on trial", insist)

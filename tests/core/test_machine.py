@@ -15,6 +15,7 @@ from updated.core.machine import decide, first_state
 from updated.core.policy import Policy
 from updated.core.selection import Pin, Reason
 from updated.core.state import BootFacts, Denial, Hold, Offer, Phase, State, Target, Verdict
+from updated.core.surroundings import Inhibitor, Surroundings
 from updated.core.update import REBOOT_SECONDS
 from updated.core.windows import Window, Windows
 
@@ -312,6 +313,35 @@ def test_a_person_who_insists_reboots_without_the_hooks() -> None:
     assert kinds(asked) == [effects.Baseline, effects.AskHooks]
     forced = decide(state, events.RebootRequested(NOW, 0.5, "root", force=True), POLICY)
     assert kinds(forced) == [effects.Baseline, effects.Record, effects.Reboot]
+
+
+@pytest.mark.parametrize(
+    ("force", "follow"),
+    [(False, [effects.Baseline, effects.AskHooks]), (True, [effects.Baseline, effects.Record, effects.Reboot])],
+)
+def test_a_persons_reboot_ends_a_look_for_something_newer(force: bool, follow: list[type[effects.Effect]]) -> None:
+    checking = decide(staged(), events.CheckRequested(NOW, 0.5, "eva"), POLICY).state
+    assert checking.phase is Phase.CHECKING
+    decision = decide(checking, events.RebootRequested(NOW, 0.5, "root", force=force), POLICY)
+    assert kinds(decision) == [effects.Stop, *follow]
+    assert decision.state.phase is Phase.REBOOTING
+
+
+def test_a_reboot_that_is_refused_leaves_the_look_as_it_is() -> None:
+    nothing = decide(node(), events.CheckRequested(NOW, 0.5, "eva"), POLICY).state
+    unarmed = replace(staged().with_changes(target=Target("1.1", "m11", "b")), phase=Phase.CHECKING)
+    kept = replace(staged(), phase=Phase.CHECKING, around=Surroundings(inhibitors=(Inhibitor("backup", "works"),)))
+    imported = decide(staged(), events.ImportRequested(NOW, 0.5, "eva"), POLICY).state
+    causes = []
+    for state in (nothing, unarmed, kept, imported):
+        decision = decide(state, events.RebootRequested(NOW, 0.5, "root"), POLICY)
+        assert (decision.state, decision.effects) == (state, ())
+        assert decision.refusal is not None
+        causes.append(decision.refusal.cause)
+    assert causes == [
+        "no release is staged", "the boot reference does not name the new slot yet",
+        "backup (works) keeps the machine up", "the node is at work (it is checking)",
+    ]  # fmt: skip
 
 
 def test_what_is_gone_when_the_hooks_have_passed_is_not_rebooted_into() -> None:

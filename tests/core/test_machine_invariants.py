@@ -384,7 +384,7 @@ class Node(RuleBasedStateMachine):
 
 
 TestNode = Node.TestCase
-TestNode.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestNode.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 def test_every_event_in_every_phase_gives_a_decision() -> None:

@@ -74,7 +74,7 @@ windows_of_a_week = st.lists(
 ).map(tuple)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(windows_of_a_week, st.sampled_from(ZONES), st.sampled_from(CHANGES))
 def test_each_minute_is_open_or_closed_as_a_clock_on_the_wall_has_it(
     entries: tuple[Window, ...], zone: tzinfo, day: datetime
@@ -88,7 +88,7 @@ def test_each_minute_is_open_or_closed_as_a_clock_on_the_wall_has_it(
     assert [now for now in sampled if windows.opening(now).open] == [now for now in sampled if now in expected]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(windows_of_a_week, st.sampled_from(ZONES), st.sampled_from(CHANGES), st.integers(0, 5 * 86400))
 def test_until_is_when_it_changes_and_room_is_within_one_opening(
     entries: tuple[Window, ...], zone: tzinfo, day: datetime, later: int
@@ -207,7 +207,6 @@ def test_there_is_room_only_where_the_rest_of_one_opening_holds_it() -> None:
     assert windows.longest == 3600
 
 
-@settings(deadline=None)
 @given(windows_of_a_week, st.sampled_from(ZONES), st.integers(-(2**40), 2**40))
 def test_a_clock_that_is_far_off_is_no_reason_to_break(entries: tuple[Window, ...], zone: tzinfo, now: int) -> None:
     windows = Windows(entries, zone)
@@ -236,7 +235,6 @@ def test_without_windows_of_its_own_a_limit_has_no_changes() -> None:
     assert rate_changes(5000, [Rate(Windows((every_day("00:00", 1440),), BERLIN), 2048)], 7) == ((7, 2048),)
 
 
-@settings(deadline=None)
 @given(st.lists(st.builds(Rate, st.builds(Windows, windows_of_a_week), st.integers(0, 5)), min_size=1, max_size=4))
 def test_each_change_changes_something_and_is_right_at_its_instant(rates: list[Rate]) -> None:
     now = at("2026-07-06T12:00", UTC)

@@ -185,7 +185,7 @@ versions = st.sampled_from([None, "0000000001", "0000000002", "1", "10", "1.2", 
 counters = st.sampled_from(["", "+3", "+2-1", "+0-3", "+10-00"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(keys, keys, versions, counters), min_size=2, max_size=5))
 def test_bootctl_sorts_as_the_model_does(
     loader: Loader, entries: list[tuple[str | None, str | None, str | None, str]]

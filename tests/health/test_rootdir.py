@@ -38,7 +38,7 @@ def test_the_root_directory_itself_is_left_to_the_kernel() -> None:
     assert below("/", "/proc/self/mountinfo") == "/proc/self/mountinfo"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     parts=st.lists(st.sampled_from(["..", ".", "", "a", "b", "l"]), max_size=8),
     target=st.lists(st.sampled_from(["..", "a", "b", ""]), min_size=1, max_size=6),

@@ -213,7 +213,7 @@ def test_an_empty_image_is_refused() -> None:
 parts = st.tuples(st.booleans(), st.integers(0, 300_000), st.integers(0, 99))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(parts, min_size=1, max_size=4))
 def test_what_was_built_is_found_whole(parts: list[tuple[bool, int, int]]) -> None:
     image = b"x" + b"".join(bytes(length) if zero else noise(seed, length) for zero, length, seed in parts)
@@ -222,7 +222,7 @@ def test_what_was_built_is_found_whole(parts: list[tuple[bool, int, int]]) -> No
     checked(built, stored)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_one_changed_bit_of_the_blob_is_found(data: st.DataObject) -> None:
     built, stored = packed(b"a slot " * 9_000 + noise(7, 50_000))

@@ -109,14 +109,14 @@ class Trickle(io.BytesIO):
         return super().read(min(50_001, size if size is not None and size >= 0 else 50_001))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(images)
 def test_cuts_are_where_the_plain_rule_puts_them(image: bytes) -> None:
     assert shape(io.BytesIO(image)) == reference(image)
     assert joined(io.BytesIO(image)) == image
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(images, st.sampled_from([BLOCK, 3 * BLOCK, 64 * 1024]))
 def test_streaming_cuts_as_one_look_at_the_whole_does(image: bytes, window: int) -> None:
     whole = shape(io.BytesIO(image))
@@ -125,7 +125,7 @@ def test_streaming_cuts_as_one_look_at_the_whole_does(image: bytes, window: int)
         assert shape(Trickle(image)) == whole
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 99), st.integers(1, 60_000), st.integers(0, 500_000))
 def test_cuts_move_with_the_data(seed: int, moved: int, at: int) -> None:
     image = noise(seed, 500_000)
@@ -136,7 +136,7 @@ def test_cuts_move_with_the_data(seed: int, moved: int, at: int) -> None:
     assert sum(len(piece) for piece in after if piece not in before) <= moved + 4 * MAX_CHUNK
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(images)
 def test_runs_of_zeros_begin_and_end_on_blocks(image: bytes) -> None:
     offset = 0
@@ -149,7 +149,7 @@ def test_runs_of_zeros_begin_and_end_on_blocks(image: bytes) -> None:
         offset += length
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(images)
 def test_no_long_run_of_zero_blocks_is_left_in_a_chunk(image: bytes) -> None:
     blocks = [not any(image[at : at + BLOCK]) for at in range(0, len(image) // BLOCK * BLOCK, BLOCK)]

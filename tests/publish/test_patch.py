@@ -150,7 +150,7 @@ def test_the_same_images_give_the_same_patch() -> None:
 pieces = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 200_000), st.integers(0, 200_000)), max_size=4)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 20), pieces, st.lists(st.integers(0, 400_000), max_size=4))
 def test_any_image_is_made_of_any_other(seed: int, parts: list[tuple[int, int, int]], edits: list[int]) -> None:
     old = system(seed, 400_000)

@@ -67,24 +67,32 @@ REASONS: Mapping[str, tuple[str, str]] = {
         "'updatectl reboot' tries it at once; 'updatectl log' says what it printed",
     ),
     "manual-reboot": (
-        "staged; reboots are left to a person or an agent, who finds /run/reboot-required",
+        "staged; by [updates] reboot, the node is rebooted by a person, or by an agent that finds /run/reboot-required",
         "'updatectl reboot' reboots into it",
     ),
     # What the node's own rules say about when it may act.
-    "download-window": ("outside of the windows for downloads", "'updatectl install' doesn't wait for the window"),
-    "reboot-window": ("staged; outside of the windows for reboots", "'updatectl reboot' doesn't wait for the window"),
     "pinned": (
-        "the configuration pins the node to a version, or below one",
-        "change the pin in the table [updates], then 'systemctl reload updated'",
+        "[updates] pin or newest does not admit the release, or the channel does not have the pinned one",
+        "change it in the table [updates], then 'systemctl reload updated'",
+    ),
+    "download-window": ("the download windows are closed", "'updatectl install' doesn't wait for the window"),
+    "reboot-window": (
+        "staged; the reboot windows are closed, or what is left of one is too short",
+        "'updatectl reboot' doesn't wait for the window",
     ),
     "inhibited": (
-        "a program asked the machine not to reboot",
-        "'systemd-inhibit --list' shows who; 'updatectl reboot' doesn't wait",
+        "staged; a program has a block on shutdown; the text says which, and why",
+        "'systemd-inhibit --list' shows all; 'updatectl reboot --force' asks neither them nor hooks",
     ),
-    "users": ("staged; people are logged in", "'loginctl list-sessions' shows who; 'updatectl reboot' doesn't wait"),
-    "metered": ("the network connection is metered", "'updatectl install' downloads all the same"),
-    "battery": ("the machine runs on its battery", "connect it to power; 'updatectl install' installs all the same"),
-    "lock": ("staged; another node of the fleet holds the reboot lock", "'updatectl reboot' doesn't wait for it"),
+    "users": (
+        "staged; people are logged in and were warned",
+        "'updatectl hold' stops the reboot; 'updatectl reboot' doesn't wait for them",
+    ),
+    "metered": ("the network is metered", "'updatectl install' downloads all the same"),
+    "battery": (
+        "the machine runs on battery",
+        "connect it to power; 'updatectl install' and 'updatectl reboot' don't wait for that",
+    ),
 }
 
 # By code of the error: what helps in general. The error itself says what to do about the thing that it names.

@@ -76,6 +76,7 @@ def _defaults(root: str) -> dict[str, dict[str, Any]]:
     for table, keys in _BOOT_DEFAULTS.items():
         values = {key: _as_configured(getattr(boot, key), root) for key in keys}
         tables[table] = {**dict.fromkeys(_OPTIONAL[table]), **values}
+    tables["disk"]["files"] = dict(boot.files)
     tables["health"] = asdict(HealthSettings())
     return tables
 

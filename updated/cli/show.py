@@ -17,8 +17,9 @@ _STEPS = {"compare": "comparing", "copy": "copying", "download": "downloading", 
 # What a status may lack that another version of the daemon wrote.
 _ABSENT: Mapping[str, Any] = {
     "alive": False, "slots": [], "reasons": [], "denied": [], "notes": [], "expiry_warnings": [], "target": None,
-    "progress": None, "plan": None, "error": None, "hold": None, "fallback": None, "last_install": None, "health": None,
-    "last_check": None, "next_check": None, "enabled": True, "disabled_by": None, "channel": "", "offer": None,
+    "progress": None, "plan": None, "windows": None, "error": None, "hold": None, "fallback": None,
+    "last_install": None, "health": None, "last_check": None, "next_check": None, "enabled": True, "disabled_by": None,
+    "channel": "", "offer": None,
 }  # fmt: skip
 
 
@@ -111,9 +112,22 @@ def _rows(document: Mapping[str, Any], now: float) -> list[tuple[str, str]]:
     if document["last_install"]:
         rows.append(("Installed", _install_text(document["last_install"])))
     rows += [("Expiry", with_local_times(warning["text"], now)) for warning in document["expiry_warnings"]]
+    rows.append(("Windows", _windows_text(document, now)))
     rows.append(("Checked", _checked(document, now)))
     rows += [("Note", with_local_times(note, now)) for note in document["notes"]]
     return rows
+
+
+def _windows_text(document: Mapping[str, Any], now: float) -> str:
+    """`closed for reboots until …; open for downloads until …`; nothing where the configuration has no windows."""
+    if not (document["windows"] and document["alive"]):
+        return ""  # without a daemon nothing opens
+    told = []
+    for kind in ("reboot", "download"):
+        if opening := document["windows"][kind]:
+            until = f" until {moment(opening['until'], now)}" if opening["until"] else ""
+            told.append(f"{'open' if opening['open'] else 'closed'} for {kind}s{until}")
+    return "; ".join(told)
 
 
 def _checked(document: Mapping[str, Any], now: float) -> str:

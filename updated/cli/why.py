@@ -11,7 +11,7 @@ from updated.cli.mends import REASONS
 from updated.cli.when import moment, with_local_times
 
 # What the text of a reason says of what to do; it is said in a line of its own.
-_ADVICE = re.compile(r"; 'updatectl [^']*'[^;]*$| \(updatectl [^)]*\)$")
+_ADVICE = re.compile(r"; 'updatectl [^']*'[^;]*$")
 # What happens when a reason ends, where it is not just over.
 _ENDS = {"hook-refused": "; tried again at"}
 _PLACEHOLDER = "VERSION"

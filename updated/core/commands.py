@@ -90,6 +90,18 @@ def reboot_staged(state: State, event: RebootRequested, policy: Policy) -> Decis
     return Decision(decision.state, (Baseline(state.target.version), *decision.effects))
 
 
+def reboot_while_checking(state: State, event: RebootRequested, policy: Policy) -> Decision:
+    """Gives the check up, and does as it does when the release is staged; an import goes on."""
+    if state.target is None:
+        return nothing_staged(state, event, policy)
+    if state.importing:
+        return busy(state, event, policy)
+    decision = reboot_staged(state, event, policy)
+    if decision.refusal is not None:
+        return decision
+    return Decision(decision.state, (Stop(), *decision.effects))
+
+
 def nothing_staged(state: State, event: RebootRequested, policy: Policy) -> Decision:
     """Refuses: nothing is staged."""
     return refusal(

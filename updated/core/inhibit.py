@@ -39,7 +39,8 @@ def inhibited(around: Surroundings) -> tuple[Reason, ...]:
     if not around.inhibitors:
         return ()
     names = _several([f"{each.who} ({each.why})" for each in around.inhibitors])
-    return (Reason("inhibited", f"{names} keeps the machine up"),)
+    keep = "keeps" if len(around.inhibitors) == 1 else "keep"
+    return (Reason("inhibited", f"{names} {keep} the machine up"),)
 
 
 def users_leave(around: Surroundings, care: Care, grace: Grace | None, version: str, now: int) -> tuple[Reason, ...]:
@@ -55,9 +56,11 @@ def users_leave(around: Surroundings, care: Care, grace: Grace | None, version: 
     if now >= until:
         return ()
     names = _several([f"{each.user} ({each.place})" for each in around.users])
-    return (Reason("users", f"{names} is logged in; the reboot comes at {format_time(until)}", until),)
+    are = "is" if len(around.users) == 1 else "are"
+    return (Reason("users", f"{names} {are} logged in; the reboot comes at {format_time(until)}", until),)
 
 
 def _several(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    named, more = list(names[:MOST_NAMES]), len(names) - MOST_NAMES
+    last = f"{more} more" if more > 0 else named.pop()
+    return f"{', '.join(named)} and {last}" if named else last

@@ -89,6 +89,7 @@ TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     (Phase.CHECKING, CheckRequested): commands.at_it_already,
     (Phase.CHECKING, InstallRequested): commands.install_while_checking,
     (Phase.CHECKING, ImportRequested): commands.import_while_checking,
+    (Phase.CHECKING, RebootRequested): commands.reboot_while_checking,
     (Phase.FETCHING, Tick): update.tick_fetching,
     (Phase.FETCHING, FetchDone): update.fetch_done,
     (Phase.SEALING, SealDone): update.seal_done,

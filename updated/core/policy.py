@@ -62,8 +62,7 @@ def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> t
         reasons.append(Reason("trial", f"slot {state.facts.slot} is not confirmed yet"))
     denied = [each for denial in state.denied for each in (denial.version, denial.manifest) if each]
     if is_denied(offer.version, offer.manifest, denied):
-        text = f"{offer.version} failed here before; 'updatectl allow {offer.version}' tries it again"
-        reasons.append(Reason("denied", text))
+        reasons.append(Reason("denied", f"{offer.version} failed here before"))
     if is_older(offer.version, state.facts.version) and not policy.allow_downgrade:
         text = f"{offer.version} is older than {state.facts.version}, and [updates] allow_downgrade is off"
         reasons.append(Reason("downgrade", text))
@@ -84,13 +83,13 @@ def reboot_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ..
     if pinned is not None:
         reasons.append(pinned)
     if not policy.reboot_automatically:
-        text = "the reboot is left to a person (updatectl reboot)"
+        text = "the reboot is left to a person"
         if policy.sentinel:
-            text = "the reboot is left to an agent or a person (/run/reboot-required, updatectl reboot)"
+            text = "the reboot is left to an agent or a person (/run/reboot-required)"
         reasons.append(Reason("manual-reboot", text))
     if state.target is not None and state.target.ignored >= MOST_IGNORED_BOOTS:
-        text = f"the boot loader started slot {state.facts.slot} {state.target.ignored} times, not slot"
-        reasons.append(Reason("not-started", f"{text} {state.target.slot}; 'updatectl reboot' tries it again"))
+        started = f"the boot loader started slot {state.facts.slot} {state.target.ignored} times"
+        reasons.append(Reason("not-started", f"{started}, not slot {state.target.slot}"))
     reasons += before_reboot(state.around, policy.care)
     if not reasons and state.target is not None:
         reasons += users_leave(state.around, policy.care, state.grace, state.target.version, now)
@@ -155,8 +154,7 @@ def with_reboot(state: State, policy: Policy, now: int) -> tuple[int, ...]:
 
 def no_repository() -> Reason:
     """Why a node does not look for releases whose configuration names no place for that."""
-    text = "neither [repository] url nor path is set; releases come by 'updatectl import' alone"
-    return Reason("no-repository", text)
+    return Reason("no-repository", "neither [repository] url nor path is set; releases come by import alone")
 
 
 def hook_refused(error: UpdatedError, until: int) -> Reason:
