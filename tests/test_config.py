@@ -99,6 +99,21 @@ def test_downgrades_are_allowed_by_a_word_of_the_operator(tmp_path: Path) -> Non
     assert read(tmp_path, "[updates]\nallow_downgrade = true\n").policy.allow_downgrade
 
 
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [('"random"', None), ('"first"', 0.0), ('"last"', 1.0), ("0", 0.0), ("0.25", 0.25), ("1", 1.0), ("1.0", 1.0)],
+)
+def test_the_operator_places_a_node_in_rollouts(tmp_path: Path, value: str, place: float | None) -> None:
+    assert read(tmp_path).policy.wave is None
+    assert read(tmp_path, f"[updates]\nwave = {value}\n").policy.wave == place
+
+
+def test_the_operator_decides_whether_urgent_releases_are_heeded(tmp_path: Path) -> None:
+    assert read(tmp_path).policy.heed_urgent
+    assert read(tmp_path, '[updates]\nurgent = "now"\n').policy.heed_urgent
+    assert not read(tmp_path, '[updates]\nurgent = "as-usual"\n').policy.heed_urgent
+
+
 def test_who_switched_updates_off_is_named(tmp_path: Path) -> None:
     found = read(tmp_path, "[updates]\nenabled = false\n")
     assert not found.policy.enabled
@@ -121,6 +136,13 @@ def test_who_switched_updates_off_is_named(tmp_path: Path) -> None:
         ("[updates]\nreboot = []", "updates.reboot: [] is not accepted"),
         ("[updates]\nreboot_command = 'reboot'", "updates.reboot_command: 'reboot' is not accepted"),
         ("[updates]\nreboot_command = []", "updates.reboot_command: [] is not accepted"),
+        ("[updates]\nwave = 'never'", "updates.wave: 'never' is not accepted. It holds \"random\", "),
+        ("[updates]\nwave = 1.01", "updates.wave: 1.01 is not accepted"),
+        ("[updates]\nwave = -0.5", "updates.wave: -0.5 is not accepted"),
+        ("[updates]\nwave = nan", "updates.wave: nan is not accepted"),
+        ("[updates]\nwave = true", "updates.wave: True is not accepted"),
+        ("[updates]\nwave = []", "updates.wave: [] is not accepted"),
+        ("[updates]\nurgent = true", "updates.urgent: True is not accepted. It holds \"now\" or \"as-usual\""),
         ("[fetch]\nconnections = 0", "fetch.connections: 0 is not accepted"),
         ("[fetch]\nconnections = 17", "fetch.connections: 17 is not accepted"),
         ("[fetch]\nbandwidth_limit = 100", "fetch.bandwidth_limit: 100 is not accepted"),

@@ -44,6 +44,7 @@ def make_task(
         floor=state.highest,
         compatible=settings.compatible,
         seed=state.seed,
+        wave=settings.policy.wave,
         any_wave=any_wave,
         allow_downgrade=settings.policy.allow_downgrade,
         denied=tuple(each for denial in state.denied for each in (denial.version, denial.manifest) if each),

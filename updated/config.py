@@ -18,6 +18,7 @@ from bootctl.settings import MAIN_FILE, BootSettings, ConfigError, Layered, belo
 from updated.core.errors import UpdatedError
 from updated.core.policy import Policy
 from updated.core.release import is_name
+from updated.core.rollout import FIRST, LAST
 from updated.core.selection import Pin
 from updated.core.surroundings import Care
 from updated.core.version import Version
@@ -29,6 +30,7 @@ RUN_DIRECTORY = "/run/updated"
 OFF_SWITCH = "/usr/.noupdate"
 # From the command to reboot until health has seen the new slot, where nobody said how long that takes.
 USUAL_REBOOT_SECONDS = 300
+_PLACES: Mapping[str, float | None] = {"random": None, "first": FIRST, "last": LAST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,10 @@ def _version(value: Any) -> bool:
     return False
 
 
+def _wave(value: Any) -> bool:
+    return (isinstance(value, str) and value in _PLACES) or (type(value) in (int, float) and 0 <= value <= 1)
+
+
 def _command(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(word, str) and word for word in value)
 
@@ -121,6 +127,8 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
         "metered": Key("ignore", _one_of("wait", "ignore"), '"wait" or "ignore"'),
         "battery": Key("wait", _one_of("wait", "ignore"), '"wait" or "ignore"'),
         "allow_downgrade": Key(False, lambda value: isinstance(value, bool), "true or false"),
+        "wave": Key("random", _wave, '"random", "first", "last" or a number from 0 to 1'),
+        "urgent": Key("now", _one_of("now", "as-usual"), '"now" or "as-usual"'),
         "pin": Key("", _version, "a version, or nothing"),
         "newest": Key("", _version, "a version, or nothing"),
     },
@@ -231,6 +239,8 @@ def read_settings(root: str = "/") -> Settings:
             allow_downgrade=updates["allow_downgrade"],
             repository=bool(repository["url"] or repository["path"]),
             warn_early=repository["expiry_warning_days"] * 86400,
+            wave=_PLACES[updates["wave"]] if isinstance(updates["wave"], str) else float(updates["wave"]),
+            heed_urgent=updates["urgent"] == "now",
             pin=Pin(updates["pin"], updates["newest"]),
             downloads=read_windows(layered, "windows.download", windows["download"], zone),
             reboots=reboots,

@@ -281,8 +281,8 @@ class Engine:
                 await self._steps.fetch(self.settings, self.state, self._imported, target)
                 return events.FetchDone(self.now(), self._chance())
             case effects.Seal(target):
-                expired = await self._steps.seal(self.settings, self.state, target)
-                return events.SealDone(self.now(), self._chance(), expired)
+                expired, urgent = await self._steps.seal(self.settings, self.state, target)
+                return events.SealDone(self.now(), self._chance(), expired, urgent)
             case effects.Baseline(version):
                 await self._steps.baseline(self.settings, version)
             case effects.Arm(slot, tries):

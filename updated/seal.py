@@ -14,7 +14,7 @@ from updated.directory import DirectorySource
 from updated.readback import digest
 from updated.task import ProgressReport, Task
 from updated.trust import Clock, Trust
-from updated.verified import check_target
+from updated.verified import check_target, urgent
 
 
 def seal(task: Task) -> Mapping[str, Any]:
@@ -37,7 +37,9 @@ def seal(task: Task) -> Mapping[str, Any]:
         if found != component.sha256:
             cause = f"has the SHA-256 {found[:16]}… where {component.sha256[:16]}… is signed"
             raise _differs(task.target, name, cause)
-    return {"notes": list(trust.notes), "expired": trust.expired()}
+    return {
+        "notes": list(trust.notes), "expired": trust.expired(), "urgent": urgent(trust, task, task.target.manifest),
+    }  # fmt: skip
 
 
 def _differs(target: Target, name: str, cause: str) -> UpdatedError:

@@ -88,8 +88,11 @@ class Steps:
             "peak_memory_bytes": peak_memory(result), "components": install_answer(result),
         }
 
-    async def seal(self, settings: Settings, state: State, target: Target) -> tuple[str, ...]:
-        """Reads the slot of `target` back; the roles whose expired metadata was accepted. Raises `UpdatedError`."""
+    async def seal(self, settings: Settings, state: State, target: Target) -> tuple[tuple[str, ...], bool]:
+        """Reads the slot of `target` back; the roles whose expired metadata was accepted, and whether it is urgent.
+
+        Raises `UpdatedError`.
+        """
         with self._disk.open_slot(target.slot, write=False) as regions:
             task = make_task(
                 settings, state, self._disk, self._clock(), settings.state("trust"), target=target, regions=regions,
@@ -99,11 +102,11 @@ class Steps:
         installed = self._last_install
         if installed.get("version") == target.version:  # a release that was staged before this start has no figures
             self._last_install = {**installed, "seal_peak_memory_bytes": peak_memory(result)}
-        expired, notes = seal_answer(result)
+        expired, notes, urgent = seal_answer(result)
         for note in notes:
             log.warning("%s", note)
         self.notes = tuple(dict.fromkeys((*self.notes, *notes)))
-        return expired
+        return expired, urgent
 
     async def baseline(self, settings: Settings, version: str) -> None:
         """Takes the baseline of health. Without one, the new slot is judged by its checks as they are."""

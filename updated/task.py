@@ -54,10 +54,11 @@ class Task:
     `store` is the child's own folder for trusted metadata; `export` is where fetch leaves what it verified, and where
     seal verifies it again. `system_time` and `built` are in seconds since the epoch. `regions` are open descriptors of
     the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold.
-    `floor` is the newest version that was confirmed here, as far as the daemon knows. `grace`: for how many seconds
-    metadata is accepted after its expiry. `allow_downgrade`: a recalled release may be left for the older one that the
-    channel names. `pin` and `newest`: as `Pin` has them. `imported` is the open descriptor of a bundle or directory
-    that takes the place of the repository. `parent` is the process id of the daemon.
+    `seed` and `wave` are the node's `Place`. `floor` is the newest version that was confirmed here, as far as the
+    daemon knows. `grace`: for how many seconds metadata is accepted after its expiry. `allow_downgrade`: a recalled
+    release may be left for the older one that the channel names. `pin` and `newest`: as `Pin` has them. `imported` is
+    the open descriptor of a bundle or directory that takes the place of the repository. `parent` is the process id of
+    the daemon.
     """
 
     store: str
@@ -70,6 +71,7 @@ class Task:
     floor: str
     compatible: str
     seed: float = 0.0
+    wave: float | None = None
     any_wave: bool = False
     allow_downgrade: bool = False
     denied: tuple[str, ...] = ()

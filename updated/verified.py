@@ -15,7 +15,8 @@ from updated.core.release import (
     is_name,
     release_target,
 )
-from updated.core.selection import Choice, Pin, choose, effective_floor, is_denied, unreachable
+from updated.core.rollout import Place
+from updated.core.selection import Choice, Pin, choose, effective_floor, is_denied, is_urgent, unreachable
 from updated.core.state import Target
 from updated.core.version import Version
 from updated.task import Task
@@ -56,9 +57,16 @@ def choose_release(trust: Trust, task: Task) -> Choice:
     floor = trust.release_floor
     return choose(
         read_channel(trust, task.channel), Version(task.running), denied=task.denied,
-        floor=None if floor is None else Version(floor), seed=task.seed, now=trust.reference_time,
+        floor=None if floor is None else Version(floor), place=Place(task.seed, task.wave), now=trust.reference_time,
         any_wave=task.any_wave, allow_downgrade=task.allow_downgrade, pin=Pin(task.pin, task.newest),
     )
+
+
+def urgent(trust: Trust, task: Task, manifest: str) -> bool:
+    """Whether the publisher calls the release with this manifest urgent for the node."""
+    channel = read_channel(trust, task.channel)
+    entry = _entry(channel, manifest)
+    return entry is not None and is_urgent(channel, Version(task.running), entry)
 
 
 def withdrawn(trust: Trust, task: Task) -> str | None:
@@ -66,7 +74,7 @@ def withdrawn(trust: Trust, task: Task) -> str | None:
     if task.target is None or not task.target.manifest:
         return None
     channel = read_channel(trust, task.channel)
-    entry = _entry(channel, task.target)
+    entry = _entry(channel, task.target.manifest)
     if entry is None:
         return f"it is not in channel {task.channel} any more"
     if entry.recalled is not None:
@@ -74,8 +82,8 @@ def withdrawn(trust: Trust, task: Task) -> str | None:
     return unreachable(channel, Version(task.running), entry, allow_downgrade=task.allow_downgrade)
 
 
-def _entry(channel: Channel, target: Target) -> ChannelEntry | None:
-    return next((each for each in channel.entries if each.manifest == target.manifest), None)
+def _entry(channel: Channel, manifest: str) -> ChannelEntry | None:
+    return next((each for each in channel.entries if each.manifest == manifest), None)
 
 
 def check_target(trust: Trust, task: Task, target: Target) -> Release:
@@ -85,7 +93,7 @@ def check_target(trust: Trust, task: Task, target: Target) -> Release:
     each of its images must fit. Raises `UpdatedError` otherwise.
     """
     channel = read_channel(trust, task.channel)
-    entry = _entry(channel, target)
+    entry = _entry(channel, target.manifest)
     if entry is None or entry.version != Version(target.version) or entry.recalled is not None:
         raise UpdatedError(
             "no-such-target", f"release {target.version}", f"is not shipped by channel {task.channel} any more",

@@ -62,7 +62,7 @@ def take_over(world: World, **deeds: Any) -> None:
 def offer(version: str, manifest: bytes) -> dict[str, Any]:
     """The answer to a check that offers a release."""
     digest = hashlib.sha256(manifest).hexdigest()
-    offered = {"version": version, "manifest": digest, "size": 1}
+    offered = {"version": version, "manifest": digest, "size": 1, "urgent": False}
     return {
         "offer": offered, "reasons": [], "expiries": {}, "lifetimes": {}, "expired": {}, "notes": [],
         "withdrawn": None,

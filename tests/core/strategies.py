@@ -10,7 +10,7 @@ from bootctl.model import BootView, SlotState
 from updated.core.errors import CODES, UpdatedError
 from updated.core.expiry import Expiry
 from updated.core.release import Blob, Channel, ChannelEntry, Component, PatchInfo, Recall, Release
-from updated.core.rollout import Curve, Rollout
+from updated.core.rollout import Curve, Place, Rollout
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Denial, Fallback, Hold, Offer, Phase, State, Target
 from updated.core.surroundings import Grace, Inhibitor, Login, Surroundings
@@ -56,9 +56,10 @@ def _rollouts(draw: st.DrawFn) -> Rollout:
 
 
 rollouts = _rollouts()
+places = st.builds(Place, st.floats(0, 1, exclude_max=True), st.none() | st.floats(0, 1))
 entries = st.builds(
     ChannelEntry, versions, digests, st.none() | rollouts, st.booleans(), st.none() | lines,
-    st.none() | st.builds(Recall, lines), st.none() | versions,
+    st.none() | st.builds(Recall, lines), st.none() | versions, st.booleans(),
 )
 
 
@@ -87,9 +88,10 @@ states = st.builds(
     State,
     facts=facts, channel=names, seed=st.floats(0, 1, exclude_max=True), phase=st.sampled_from(Phase),
     target=st.none() | st.builds(
-        Target, lines, digests, st.sampled_from("ab"), st.integers(0, 15), st.integers(0, 9), lines
+        Target, lines, digests, st.sampled_from("ab"), st.integers(0, 15), st.integers(0, 9), lines,
+        st.booleans(),
     ),
-    offer=st.none() | st.builds(Offer, lines, digests, st.integers(0, 2**44)),
+    offer=st.none() | st.builds(Offer, lines, digests, st.integers(0, 2**44), st.booleans()),
     insist=st.booleans(),
     reasons=st.lists(st.builds(Reason, lines, lines, st.none() | epochs), max_size=3).map(tuple),
     error=st.none() | errors, failures=st.integers(0, 1000), next_check=epochs, last_check=st.none() | epochs,

@@ -25,7 +25,8 @@ from updated.core.selection import Reason
 from updated.core.state import Offer
 
 GOOD: dict[str, Any] = {
-    "type": "result", "peak_memory_bytes": 1, "offer": {"version": "1.1", "manifest": "ab" * 32, "size": 7},
+    "type": "result", "peak_memory_bytes": 1,
+    "offer": {"version": "1.1", "manifest": "ab" * 32, "size": 7, "urgent": True},
     "reasons": [{"code": "wave", "text": "later", "until": 5}], "expiries": {"root": 9, "stable": 8},
     "lifetimes": {"stable": 90}, "expired": {"stable": 8}, "notes": ["lost"],
 }
@@ -39,7 +40,7 @@ anything = st.recursive(
 
 def test_an_honest_answer_is_taken() -> None:
     assert check_answer(GOOD, running="0.1") == CheckAnswer(
-        Offer("1.1", "ab" * 32, 7), (Reason("wave", "later", 5),),
+        Offer("1.1", "ab" * 32, 7, urgent=True), (Reason("wave", "later", 5),),
         {"root": Expiry(9), "stable": Expiry(8, 90, accepted=True)}, ("lost",),
     )
     assert check_answer({**GOOD, "offer": None}, running="0.1").offer is None
@@ -68,14 +69,15 @@ def test_any_other_answer_is_one_typed_error_or_fits(key: str, value: object) ->
 
 
 @given(anything)
-def test_a_seal_names_what_had_expired_or_is_one_typed_error(value: object) -> None:
-    answer = {"expired": {"timestamp": 5, "root": 3}, "notes": ["the floors were lost"]}
-    assert seal_answer(answer) == (("root", "timestamp"), ("the floors were lost",))
-    try:
-        seal_answer({"expired": value, "notes": []})
-    except UpdatedError as error:
-        if error.code != "child-failed":
-            raise
+def test_a_seal_names_what_had_expired_and_is_urgent_or_is_one_typed_error(value: object) -> None:
+    answer = {"expired": {"timestamp": 5, "root": 3}, "notes": ["the floors were lost"], "urgent": True}
+    assert seal_answer(answer) == (("root", "timestamp"), ("the floors were lost",), True)
+    for key in ("expired", "urgent"):
+        try:
+            seal_answer({**answer, key: value})
+        except UpdatedError as error:
+            if error.code != "child-failed":
+                raise
 
 
 @given(anything)
@@ -135,6 +137,7 @@ def test_progress_is_of_a_known_step_and_never_beyond_its_end(changes: dict[str,
     [
         ({"offer": {**GOOD["offer"], "version": "x" * 65}}, "offer.version is longer than 64"),
         ({"offer": {**GOOD["offer"], "manifest": "x"}}, "offer.manifest is not a SHA-256 digest"),
+        ({"offer": {**GOOD["offer"], "urgent": 1}}, "offer.urgent is not true or false"),
         ({"reasons": [{"code": "x", "text": "y" * 5000, "until": None}]}, "reasons[0].text is longer than 4096"),
         ({"reasons": [{"code": "x", "text": "\x1b[2J"}]}, "reasons[0].text holds control characters"),
         ({"reasons": [{"code": "x", "text": "y"}] * 1001}, "reasons has more than 1000 entries"),

@@ -12,7 +12,7 @@ from updated.core import effects, events
 from updated.core.decision import Decision
 from updated.core.errors import UpdatedError
 from updated.core.machine import decide, first_state
-from updated.core.policy import Policy
+from updated.core.policy import Policy, at_once
 from updated.core.selection import Pin, Reason
 from updated.core.state import BootFacts, Denial, Hold, Offer, Phase, State, Target, Verdict
 from updated.core.surroundings import Inhibitor, Surroundings
@@ -22,6 +22,8 @@ from updated.core.windows import Window, Windows
 GOOD, OTHER_GOOD, BAD = SlotState(2, 0, True), SlotState(1, 0, True), SlotState()
 TRIAL = SlotState(2, 3, False)
 POLICY = Policy()
+LEFT_ALONE = Policy(reboot_automatically=False)
+AS_USUAL = Policy(reboot_automatically=False, heed_urgent=False)
 NOW = 1000
 NETWORK = UpdatedError("unreachable", "the server", "is away", "Wait.")
 
@@ -263,6 +265,49 @@ def test_a_trial_is_armed_after_the_baseline() -> None:
     sealing = node(phase=Phase.SEALING, target=Target("1.1", "m11", "b"))
     decision = decide(sealing, events.SealDone(NOW, 0.5), POLICY)
     assert decision.effects == (effects.Baseline("1.1"), effects.Arm("b", POLICY.tries))
+
+
+# ---------------------------------------------------------------------------------------------------------- urgency
+
+
+def test_urgent_is_what_the_seal_found_so_whatever_the_downloader_said() -> None:
+    said = Offer("1.1", "m11", 7, urgent=True)
+    sealing = node(phase=Phase.SEALING, target=Target("1.1", "m11", "b"), offer=said)
+    for found in (True, False):
+        target = decide(sealing, events.SealDone(NOW, 0.5, urgent=found), POLICY).state.target
+        assert target is not None
+        assert target.urgent == found
+        assert at_once(POLICY, target) == found
+        assert not at_once(AS_USUAL, target)
+
+
+def test_history_says_that_a_release_is_urgent() -> None:
+    sealing = node(phase=Phase.SEALING, target=Target("1.1", "m11", "b"))
+    sealed = decide(sealing, events.SealDone(NOW, 0.5, urgent=True), POLICY).state
+    decision = decide(sealed, events.ArmDone(NOW, 0.5, 3), POLICY)
+    assert decision.effects[0] == effects.Record("staged", "1.1", "slot b boots next, with 3 tries; it is urgent")
+
+
+def looked(policy: Policy, *, staged_as_urgent: bool, urgent: bool) -> Decision:
+    """A check finds the release that is staged already."""
+    state = replace(staged(urgent=staged_as_urgent), phase=Phase.CHECKING)
+    return decide(state, events.CheckDone(NOW, 0.5, Offer("1.1", "m11", 7, urgent=urgent), ()), policy)
+
+
+def test_what_became_urgent_after_it_was_staged_is_sealed_again() -> None:
+    decision = looked(LEFT_ALONE, staged_as_urgent=False, urgent=True)
+    assert kinds(decision) == [effects.Invalidate, effects.Record, effects.Fetch]
+    assert decision.state.target == Target("1.1", "m11", "b")
+
+
+@pytest.mark.parametrize(
+    ("policy", "before", "now"),
+    [(LEFT_ALONE, True, True), (LEFT_ALONE, True, False), (LEFT_ALONE, False, False), (AS_USUAL, False, True)],
+)
+def test_otherwise_what_is_staged_stays_so(policy: Policy, before: bool, now: bool) -> None:
+    decision = looked(policy, staged_as_urgent=before, urgent=now)
+    assert decision.state.phase is Phase.STAGED
+    assert not decision.effects
 
 
 def test_while_the_baseline_is_taken_no_tick_asks_for_another_one() -> None:

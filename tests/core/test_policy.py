@@ -29,6 +29,7 @@ from updated.core.policy import (
 )
 from updated.core.selection import Pin
 from updated.core.state import BootFacts, Denial, Hold, Offer, Phase, State, Target
+from updated.core.surroundings import Care, Inhibitor, Login, Surroundings
 from updated.core.windows import Window, Windows
 
 NOW = 1_800_000_000
@@ -178,6 +179,42 @@ def test_the_machine_reboots_only_where_the_rest_of_the_window_holds_all_of_it()
         policy = Policy(reboots=open_for(31, late=late), reboot_takes=10 * 60)
         found = reboot_obstacles(node(), policy, BEGIN)
         assert [(reason.code, reason.until) for reason in found] == ([("reboot-window", until)] if until else [])
+
+
+URGENT = replace(OFFER, urgent=True)
+CLOSED = Policy(downloads=open_for(60, late=60), reboots=open_for(60, late=60))
+RESERVED = replace(CLOSED, heed_urgent=False)
+
+
+def test_an_urgent_release_is_fetched_outside_of_the_window_unless_the_operator_refuses() -> None:
+    assert codes(node(), CLOSED, URGENT) == []
+    assert codes(node(), CLOSED) == codes(node(), RESERVED, URGENT) == ["download-window"]
+
+
+@pytest.mark.parametrize("insist", [True, False])
+def test_an_urgent_release_is_booted_outside_of_the_window_unless_the_operator_refuses(insist: bool) -> None:
+    def kinds(policy: Policy, *, urgent: bool) -> list[str]:
+        target = Target("1.1", OFFER.manifest, "b", tries=3, urgent=urgent)
+        ready = node(phase=Phase.STAGED, target=target, insist=insist, next_check=NOW + 60)
+        after = decide(ready, events.Tick(NOW, 0.5), policy)
+        return [reason.code for reason in after.state.reasons] or [after.state.phase]
+
+    assert kinds(CLOSED, urgent=True) == ["rebooting"]
+    assert kinds(CLOSED, urgent=False) == kinds(RESERVED, urgent=True) == ["reboot-window"]
+
+
+def test_urgency_takes_away_the_windows_and_nothing_else() -> None:
+    off = replace(CLOSED, enabled=False, reboot_automatically=False, care=Care(metered=True, grace=600))
+    around = Surroundings((Inhibitor("backup", "runs"),), (Login("eva", "tty1"),), metered=True, on_battery=True)
+    busy = node(hold=Hold("eva"), around=around, denied=(Denial("1.1", "", "sick", 1),))
+    assert codes(busy, off, URGENT) == ["denied", "disabled", "held", "metered", "battery"]
+    ready = replace(busy, target=Target("1.1", OFFER.manifest, "b", tries=3, urgent=True))
+    assert [reason.code for reason in reboot_obstacles(ready, off, NOW)] == [
+        "disabled", "held", "manual-reboot", "inhibited", "battery"
+    ]
+    people = node(around=Surroundings(users=around.users), target=ready.target)
+    careful = replace(CLOSED, care=off.care)
+    assert [reason.code for reason in reboot_obstacles(people, careful, NOW)] == ["users"]
 
 
 def test_how_long_reboots_took_counts_more_than_what_was_expected() -> None:

@@ -159,6 +159,7 @@ def test_a_wrong_release_manifest_is_told_by_its_field(path: tuple[str, ...], va
         (("releases", 0, "recalled"), {"reason": "a\x1b[2Jb"}, "releases[0].recalled.reason holds control characters"),
         (("releases", 0, "deadend"), "x" * 1001, "releases[0].deadend is longer than 1000"),
         (("releases", 0, "minimum"), "x", "releases[0].minimum is not a version"),
+        (("releases", 0, "urgent"), 1, "releases[0].urgent is not true or false"),
         (("releases", 0, "wave"), 1, "releases[0].wave is not a known key"),
         (("releases",), [{"version": "2", "manifest": DIGEST}, {"version": "1", "manifest": DIGEST}], "ascending"),
         (("releases",), [{"version": "1", "manifest": DIGEST}, {"version": "1.0", "manifest": DIGEST}], "ascending"),
@@ -167,6 +168,12 @@ def test_a_wrong_release_manifest_is_told_by_its_field(path: tuple[str, ...], va
 )
 def test_a_wrong_channel_manifest_is_told_by_its_field(path: tuple[str, ...], value: object, words: str) -> None:
     assert words in cause(Channel.parse, json.dumps(changed(CHANNEL, path, value)).encode())
+
+
+def test_a_channel_without_urgent_releases_can_be_read_by_nodes_that_do_not_know_the_key() -> None:
+    usual = ChannelEntry(Version("1.0"), DIGEST)
+    assert b"urgent" not in Channel("stable", (usual,)).format()
+    assert b'"urgent": true' in Channel("stable", (replace(usual, urgent=True),)).format()
 
 
 @given(st.lists(patches, unique_by=lambda patch: patch.base, max_size=4).map(tuple), components)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.strategies import channels, digests, versions
+from tests.core.strategies import channels, digests, places, versions
 from updated.core.release import Channel, ChannelEntry, Recall
-from updated.core.rollout import Rollout
-from updated.core.selection import Choice, Pin, choose, effective_floor, unreachable
+from updated.core.rollout import Place, Rollout
+from updated.core.selection import Choice, Pin, choose, effective_floor, is_urgent, unreachable
 from updated.core.version import Version
 
 NOW = 1_800_000_000
@@ -25,12 +25,12 @@ def entry(version: str, **changes: Any) -> ChannelEntry:
 
 def pick(
     *entries: ChannelEntry, running: str = "1.0", denied: tuple[str, ...] = (), floor: str | None = None,
-    seed: float = 0.5, now: int = NOW, any_wave: bool = False, allow_downgrade: bool = False,
+    wave: float = 0.5, now: int = NOW, any_wave: bool = False, allow_downgrade: bool = False,
     pin: Pin = EVERYTHING,
 ) -> Choice:
     return choose(
         Channel("stable", entries), Version(running), denied=denied, floor=None if floor is None else Version(floor),
-        seed=seed, now=now, any_wave=any_wave, allow_downgrade=allow_downgrade, pin=pin,
+        place=Place(0.0, wave), now=now, any_wave=any_wave, allow_downgrade=allow_downgrade, pin=pin,
     )
 
 
@@ -113,19 +113,74 @@ TENTH = Rollout(NOW, ((0, 0.1),))
 
 def test_a_wave_comes_at_the_place_of_the_node() -> None:
     waved = entry("1.1", rollout=RAMP)
-    choice = pick(waved, seed=0.25, now=NOW + 250)
+    choice = pick(waved, wave=0.25, now=NOW + 250)
     assert (version(choice), codes(choice), choice.reasons[0].until) == (None, ["wave"], NOW + 251)
-    assert choice.reasons[0].text == "1.1 comes to this node at 2027-01-15T08:04:11Z"
-    assert version(pick(waved, seed=0.25, now=NOW + 251)) == "1.1"
-    assert version(pick(waved, seed=0.25, now=NOW - 1, any_wave=True)) == "1.1"
+    assert choice.reasons[0].text == (
+        "1.1 comes to this node at 2027-01-15T08:04:11Z, after 25 % of the nodes ([updates] wave)"
+    )
+    assert version(pick(waved, wave=0.25, now=NOW + 251)) == "1.1"
+    assert version(pick(waved, wave=0.25, now=NOW - 1, any_wave=True)) == "1.1"
 
 
 def test_a_rollout_that_stands_still_says_where() -> None:
-    choice = pick(entry("1.1", rollout=TENTH), seed=0.25)
+    choice = pick(entry("1.1", rollout=TENTH), wave=0.25)
     assert (version(choice), codes(choice), choice.reasons[0].until) == (None, ["wave"], None)
-    assert choice.reasons[0].text == "1.1 is not for this node yet: the rollout stands at 10 % of the nodes"
-    assert version(pick(entry("1.1", rollout=TENTH), seed=0.05)) == "1.1"
-    assert version(pick(entry("1.1", rollout=TENTH), seed=0.25, any_wave=True)) == "1.1"
+    assert choice.reasons[0].text == (
+        "1.1 is not for this node yet: the rollout ends at 10 % of the nodes until the publisher goes on, and it comes "
+        "after 25 % of the nodes ([updates] wave)"
+    )
+    assert version(pick(entry("1.1", rollout=TENTH), wave=0.05)) == "1.1"
+    assert version(pick(entry("1.1", rollout=TENTH), wave=0.25, any_wave=True)) == "1.1"
+
+
+def test_a_rollout_that_goes_on_and_ends_before_this_node_promises_nothing() -> None:
+    waves = Rollout(NOW, ((0, 0.01), (100, 0.01), (100, 0.1)))
+    choice = pick(entry("1.1", rollout=waves), wave=0.25)
+    assert (codes(choice), choice.reasons[0].until) == (["wave"], None)
+    assert "the rollout ends at 10 % of the nodes until the publisher goes on" in choice.reasons[0].text
+
+
+@pytest.mark.parametrize("now", [NOW - 5, NOW + 100, NOW + 10**6])
+def test_a_paused_rollout_is_called_paused_at_whatever_time_it_is_here(now: int) -> None:
+    choice = pick(entry("1.1", rollout=Rollout(NOW, RAMP.curve, NOW + 100)), wave=0.25, now=now)
+    assert (codes(choice), choice.reasons[0].until) == (["wave"], None)
+    assert "the rollout is paused at 10 % of the nodes, and it comes after 25 %" in choice.reasons[0].text
+
+
+def test_a_node_that_is_put_last_comes_when_the_rollout_is_complete() -> None:
+    waved = entry("1.1", rollout=RAMP)
+    choice = pick(waved, wave=1.0, now=NOW + 999)
+    assert choice.reasons[0].text == (
+        "1.1 comes to this node at 2027-01-15T08:16:40Z, after all others ([updates] wave)"
+    )
+    assert version(pick(waved, wave=1.0, now=NOW + 1000)) == "1.1"
+    assert version(pick(entry("1.1"), wave=1.0)) == "1.1"
+
+
+def test_a_node_that_is_put_first_comes_with_the_first_wave() -> None:
+    assert version(pick(entry("1.1", rollout=TENTH), wave=0.0)) == "1.1"
+    choice = pick(entry("1.1", rollout=RAMP), wave=0.0)
+    assert choice.reasons[0].text == "1.1 comes to this node at 2027-01-15T08:00:01Z, among the first ([updates] wave)"
+
+
+def test_a_release_is_urgent_by_its_own_mark_and_by_what_it_overtakes() -> None:
+    burning = entry("1.2", urgent=True, recalled=Recall("burns"))
+    channel = Channel("stable", (entry("1.1", urgent=True), burning, entry("1.3"), entry("1.4", urgent=True)))
+
+    def urgent(running: str, name: str) -> bool:
+        chosen = channel.entry(Version(name))
+        assert chosen is not None
+        return is_urgent(channel, Version(running), chosen)
+
+    assert urgent("1.0", "1.1")
+    assert urgent("1.0", "1.3")
+    assert urgent("1.3", "1.4")
+    assert not urgent("1.1", "1.3")
+    assert not urgent("1.4", "1.3")
+
+
+def test_an_urgent_release_comes_by_its_waves_all_the_same() -> None:
+    assert codes(pick(entry("1.1", rollout=TENTH, urgent=True), wave=0.5)) == ["wave"]
 
 
 def test_an_older_release_is_taken_while_the_newest_is_not_here_yet() -> None:
@@ -139,7 +194,7 @@ def test_a_denied_release_is_not_tried_again_and_a_newer_one_is(by: str) -> None
     denied = ("1.1",) if by == "version" else (failed.manifest,)
     choice = pick(failed, denied=denied)
     assert (version(choice), codes(choice)) == (None, ["denied"])
-    assert "updatectl allow 1.1" in choice.reasons[0].text
+    assert choice.reasons[0].text == "1.1 failed here before"
     assert version(pick(failed, entry("1.2"), denied=denied)) == "1.2"
 
 
@@ -255,16 +310,16 @@ def situations(draw: st.DrawFn) -> tuple[Channel, Version, Version | None]:
 
 
 @given(
-    situations(), st.lists(digests, max_size=2), st.floats(0, 1, exclude_max=True), st.integers(0, 253402300799),
+    situations(), st.lists(digests, max_size=2), places, st.integers(0, 253402300799),
     st.booleans(), st.booleans(),
 )
 def test_whatever_the_channel_says_the_choice_keeps_every_rule(
-    situation: tuple[Channel, Version, Version | None], denied: list[str], seed: float, now: int, any_wave: bool,
+    situation: tuple[Channel, Version, Version | None], denied: list[str], place: Place, now: int, any_wave: bool,
     allow_downgrade: bool,
 ) -> None:
     channel, running, floor = situation
     choice = choose(
-        channel, running, denied=denied, floor=floor, seed=seed, now=now, any_wave=any_wave,
+        channel, running, denied=denied, floor=floor, place=place, now=now, any_wave=any_wave,
         allow_downgrade=allow_downgrade,
     )
     chosen = choice.entry
@@ -275,7 +330,7 @@ def test_whatever_the_channel_says_the_choice_keeps_every_rule(
     assert chosen.recalled is None
     assert chosen.manifest not in denied
     assert chosen.minimum is None or running >= chosen.minimum
-    at = None if chosen.rollout is None else chosen.rollout.eligible_at(seed)
+    at = None if chosen.rollout is None else chosen.rollout.eligible_at(place.of(chosen.manifest))
     assert any_wave or chosen.rollout is None or (at is not None and at <= now)
     between = [each for each in channel.entries if running < each.version < chosen.version]
     assert not any(each.barrier and each.recalled is None for each in between)
@@ -351,7 +406,7 @@ def test_a_barrier_that_is_not_admitted_is_not_passed_through() -> None:
 @given(channels, versions, versions, st.booleans())
 def test_what_is_chosen_is_always_admitted(channel: Channel, running: Version, bound: Version, only: bool) -> None:
     pin = Pin(only=bound.text) if only else Pin(newest=bound.text)
-    choice = choose(channel, running, denied=(), floor=None, seed=0.0, now=NOW, any_wave=True, pin=pin)
+    choice = choose(channel, running, denied=(), floor=None, place=Place(0.0), now=NOW, any_wave=True, pin=pin)
     if choice.entry is not None:
         assert choice.entry.version == bound if only else pin.obstacle(choice.entry.version.text) is None
         assert choice.entry.version > running

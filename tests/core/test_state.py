@@ -56,6 +56,17 @@ def test_a_field_that_is_missing_is_one_typed_error(state: State, data: st.DataO
 
 
 @given(states)
+def test_a_state_from_before_releases_could_be_urgent_is_read(state: State) -> None:
+    document = format_state(state)
+    for key in ("target", "offer"):
+        if document[key] is not None:
+            del document[key]["urgent"]
+    again = read(document)
+    assert not (again.target is not None and again.target.urgent)
+    assert not (again.offer is not None and again.offer.urgent)
+
+
+@given(states)
 def test_what_a_newer_daemon_wrote_before_it_fell_back_is_read(state: State) -> None:
     document = format_state(state)
     assert read({**document, "new": 1}) == read(document)

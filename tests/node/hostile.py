@@ -33,7 +33,7 @@ def claim(result: Mapping[str, Any]) -> None:
 
 
 def offer(version: str, manifest: str) -> None:
-    claim({**NOTHING, "offer": {"version": version, "manifest": manifest, "size": 1}})
+    claim({**NOTHING, "offer": {"version": version, "manifest": manifest, "size": 1, "urgent": True}})
 
 
 def slot(task: Task) -> Region:

@@ -125,7 +125,7 @@ def test_a_paused_rollout_waits_and_goes_on(node: Bench) -> None:
     channel(node, "rollout", "1.1.0", "--pause")
     before = node.disk_content()
     text = node.once(WAITING)
-    assert "1.1.0 is not for this node yet: the rollout stands at 0 % of the nodes" in text
+    assert "1.1.0 is not for this node yet: the rollout is paused at 0 % of the nodes" in text
     assert (reasons(node), node.status()["reasons"][0]["until"]) == (["wave"], None)
     channel(node, "rollout", "1.1.0", "--resume")
     assert "1.1.0 comes to this node at 20" in node.once(WAITING)

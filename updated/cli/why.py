@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 from updated.cli.mends import REASONS
 from updated.cli.when import moment, with_local_times
 
-# What the text of a reason says of what to do; it is said in a line of its own.
-_ADVICE = re.compile(r"; 'updatectl [^']*'[^;]*$")
 # What happens when a reason ends, where it is not just over.
 _ENDS = {"hook-refused": "; tried again at"}
 _PLACEHOLDER = "VERSION"
@@ -67,8 +64,6 @@ def _error(document: Mapping[str, Any], now: float) -> Obstacle:
 def _reason(document: Mapping[str, Any], reason: Mapping[str, Any], now: float) -> Obstacle:
     code, text, until = str(reason["code"]), str(reason["text"]), reason["until"]
     _, mend = REASONS.get(code, ("", ""))
-    if mend:
-        text = _ADVICE.sub("", text)
     if until and until not in text:
         text += f"{_ENDS.get(code, ', until')} {until}"
     if _PLACEHOLDER in mend:

@@ -91,15 +91,16 @@ def install_answer(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, int |
     return _read(read)
 
 
-def seal_answer(result: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The roles whose expired metadata was accepted, and notes for people, from the answer to `updated seal`.
+def seal_answer(result: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """From the answer to `updated seal`: roles whose expired metadata was accepted, notes for people, urgency.
 
     Raises `UpdatedError` ("child-failed").
     """
 
-    def read() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def read() -> tuple[tuple[str, ...], tuple[str, ...], bool]:
         answer = Object(result, "")
-        return tuple(sorted(role for role, _ in _numbers(answer, "expired"))), tuple(answer.lines("notes"))
+        late = tuple(sorted(role for role, _ in _numbers(answer, "expired")))
+        return late, tuple(answer.lines("notes")), answer.flag("urgent")
 
     return _read(read)
 
@@ -126,7 +127,7 @@ def _check(answer: Object, running: Version, *, allow_downgrade: bool) -> CheckA
     lifetimes, expired = dict(_numbers(answer, "lifetimes")), dict(_numbers(answer, "expired"))
     return CheckAnswer(
         offer=None if offer is None else Offer(
-            offer.line("version", most=64), offer.digest("manifest"), offer.number("size"),
+            offer.line("version", most=64), offer.digest("manifest"), offer.number("size"), offer.flag("urgent"),
         ),
         reasons=tuple(_reason(each) for each in answer.objects("reasons")),
         expiries={

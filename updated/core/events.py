@@ -145,10 +145,12 @@ class FetchDone(Event):
 class SealDone(Event):
     """The passive slot was read back, and is what was signed.
 
-    `accepted`: the roles whose metadata had expired, and was accepted all the same.
+    `accepted`: the roles whose metadata had expired, and was accepted all the same. `urgent`: the publisher calls the
+    release so.
     """
 
     accepted: tuple[str, ...] = ()
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from updated.core.document import format_time
 from updated.core.errors import UpdatedError
 from updated.core.inhibit import before_install, before_reboot, users_leave
 from updated.core.selection import Pin, Reason, is_denied
-from updated.core.state import Offer, Phase, State
+from updated.core.state import Offer, Phase, State, Target
 from updated.core.surroundings import Care
 from updated.core.version import is_older
 from updated.core.windows import Windows
@@ -29,9 +29,11 @@ class Policy:
     `allow_downgrade`: a recalled release may be left for an older one that the channel names.
     `enabled` is False when a person switched updates off in the configuration, and `disabled_by` then names where.
     `repository` is False when the configuration names none, so that releases come by import alone. `warn_early`: how
-    many seconds before metadata expires people shall hear of it. `pin` says which versions are admitted. Images are
-    fetched in `downloads`, and the machine reboots by itself in `reboots`, where at least `reboot_takes` seconds must
-    be left, until it was measured how long that takes. `sentinel`: others are to be told of a release that is staged.
+    many seconds before metadata expires people shall hear of it. `wave` is the node's place in rollouts, unless that is
+    left to chance. `heed_urgent`: what the publisher calls urgent does not wait for windows. `pin` says which versions
+    are admitted. Images are fetched in `downloads`, and the machine reboots by itself in `reboots`, where at least
+    `reboot_takes` seconds must be left, until it was measured how long that takes. `sentinel`: others are to be told of
+    a release that is staged.
     """
 
     enabled: bool = True
@@ -43,6 +45,8 @@ class Policy:
     allow_downgrade: bool = False
     repository: bool = True
     warn_early: int = 7 * 86400
+    wave: float | None = None
+    heed_urgent: bool = True
     pin: Pin = field(default_factory=Pin)
     downloads: Windows = field(default_factory=Windows)
     reboots: Windows = field(default_factory=Windows)
@@ -71,7 +75,8 @@ def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> t
         reasons.append(pinned)
     if not state.insist:
         reasons += pauses(state, policy, now)
-        reasons += download_window_obstacles(policy, now)
+        if not at_once(policy, offer):
+            reasons += download_window_obstacles(policy, now)
         reasons += before_install(state.around, policy.care)
     return tuple(reasons)
 
@@ -96,6 +101,11 @@ def reboot_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ..
     return tuple(reasons)
 
 
+def at_once(policy: Policy, release: Offer | Target) -> bool:
+    """Whether `release` waits for no window: the publisher calls it urgent, and the operator lets that count."""
+    return release.urgent and policy.heed_urgent
+
+
 def pauses(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
     """What a person paused, by command or by configuration."""
     reasons = []
@@ -117,6 +127,8 @@ def download_window_obstacles(policy: Policy, now: int) -> tuple[Reason, ...]:
 
 def reboot_window_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
     """Why the node may not begin to reboot at `now`, by the reboot windows: the rest of one must hold all of it."""
+    if state.target is not None and at_once(policy, state.target):
+        return ()
     seconds = reboot_takes(state, policy)
     at = policy.reboots.earliest(now, seconds)
     if at == now:

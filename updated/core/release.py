@@ -208,7 +208,7 @@ class ChannelEntry:
     """One release in a channel. `manifest` is the SHA-256 of its release manifest.
 
     `barrier`: nodes below must pass through it. `deadend`: a reason why nothing newer can be reached from it.
-    `minimum`: the lowest running version from which it may be reached.
+    `minimum`: the lowest running version from which it may be reached. `urgent`: it is not to wait for windows.
     """
 
     version: Version
@@ -218,6 +218,7 @@ class ChannelEntry:
     deadend: str | None = None
     recalled: Recall | None = None
     minimum: Version | None = None
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +293,7 @@ def _entry(document: Object) -> ChannelEntry:
         deadend=document.line("deadend", most=1000) if document.has("deadend") else None,
         recalled=recalled,
         minimum=_version(document, "minimum") if document.has("minimum") else None,
+        urgent=document.flag("urgent") if document.has("urgent") else False,
     )
     document.done()
     return entry
@@ -311,4 +313,6 @@ def _entry_document(entry: ChannelEntry) -> dict[str, Any]:
             document["recalled"]["replacement"] = entry.recalled.replacement.text
     if entry.minimum is not None:
         document["minimum"] = entry.minimum.text
+    if entry.urgent:  # nodes that do not know the key refuse the channel: it is there for need alone
+        document["urgent"] = True
     return document

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from dataclasses import dataclass
@@ -13,6 +14,36 @@ from updated.core.document import Misfit, Object, format_time
 Curve: TypeAlias = tuple[tuple[int, float], ...]
 """Points: seconds after the start, and the share of the nodes, 0 to 1. Neither ever falls from a point to the next."""
 MAX_SECONDS = 3660 * 86400
+FIRST, LAST = 0.0, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node stands in rollouts, from 0 (first) to 1 (last).
+
+    It is drawn from `seed`, a number in [0, 1) that the node drew once, and from the release: each rollout has other
+    nodes first. `fixed` is the operator's word, the same for all releases.
+    """
+
+    seed: float
+    fixed: float | None = None
+
+    def of(self, manifest: str) -> Fraction:
+        """The place in the rollout of the release whose manifest has this SHA-256."""
+        if self.fixed is not None:
+            return decimal(self.fixed)
+        drawn = hashlib.sha256(f"{self.seed!r} {manifest}".encode()).digest()
+        return Fraction(int.from_bytes(drawn[:8], "big"), 2**64)
+
+    def described(self, manifest: str) -> str:
+        """When the node comes in that rollout, for people."""
+        place = self.of(manifest)
+        words = f"after {percent(place)} of the nodes"
+        if place == FIRST:
+            words = "among the first"
+        elif place == LAST:
+            words = "after all others"
+        return words if self.fixed is None else f"{words} ([updates] wave)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +51,9 @@ class Rollout:
     """When nodes may take a release: none before the first point of `curve`, and no more than the last one says.
 
     Between two points the share grows evenly; two points of the same time are a step. From `paused` on it stays as it
-    is. `start` and `paused` are in seconds since the epoch. A node's place is its seed, a number in [0, 1) that it drew
-    once by itself; it may take the release while the share is greater. Shares count as the decimals that they are
-    written as, and are compared exactly: a node that may take a release is never told otherwise by rounding.
+    is. `start` and `paused` are in seconds since the epoch. A node may take the release while the share is greater than
+    its place, and when it is 1. Shares count as the decimals that they are written as, and are compared exactly: a
+    node that may take a release is never told otherwise by rounding.
     """
 
     start: int
@@ -41,17 +72,22 @@ class Rollout:
         later, more = self.curve[len(begun)]
         return share + (decimal(more) - share) * Fraction(seconds - then, later - then)
 
-    def eligible_at(self, seed: float) -> int | None:
-        """The first second since the epoch at which a node with `seed` may take it; None: not by this curve."""
-        place = Fraction(seed)
-        position = next((n for n, (_, share) in enumerate(self.curve) if decimal(share) > place), None)
+    @property
+    def most(self) -> Fraction:
+        """The share that it comes to, unless the publisher changes it."""
+        return decimal(self.curve[-1][1]) if self.paused is None else self.share(self.paused)
+
+    def eligible_at(self, place: Fraction | float) -> int | None:
+        """The first second since the epoch at which a node at `place` may take it; None: not by this curve."""
+        place = Fraction(place)
+        position = next((n for n, (_, share) in enumerate(self.curve) if decimal(share) > place or share == 1), None)
         if position is None:
             return None
         seconds, share = self.curve[position]
         if position and self.curve[position - 1][0] < seconds:
             then, less = self.curve[position - 1]
             way = (place - decimal(less)) / (decimal(share) - decimal(less))
-            seconds = then + math.floor(way * (seconds - then)) + 1
+            seconds = min(seconds, then + math.floor(way * (seconds - then)) + 1)
         at = self.start + seconds
         return at if self.paused is None or at <= self.paused else None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
 from updated.core.release import Channel, ChannelEntry
-from updated.core.rollout import percent
+from updated.core.rollout import Place, Rollout, percent
 from updated.core.version import Version, is_within, same_version
 
 
@@ -61,7 +61,7 @@ def choose(
     *,
     denied: Iterable[str],
     floor: Version | None,
-    seed: float,
+    place: Place,
     now: int,
     any_wave: bool = False,
     allow_downgrade: bool = False,
@@ -70,7 +70,7 @@ def choose(
     """The newest release of `channel` that a node on `running` may take at `now` (seconds since the epoch).
 
     `denied` holds versions and manifest digests of releases that failed here; `floor` is the lowest version that is
-    accepted again; `seed` in [0, 1) is the node's place in a rollout; `any_wave` takes a release before its wave;
+    accepted again; `place` is where the node stands in rollouts; `any_wave` takes a release before its wave;
     `allow_downgrade` takes, for want of a newer one, the older release that replaces a recalled one that runs; `pin` is
     what the configuration admits.
     """
@@ -84,7 +84,7 @@ def choose(
     else:
         barrier = next((entry.version for entry in newer if entry.barrier and entry.recalled is None), None)
         for entry in reversed(newer):
-            reason = _obstacle(entry, running, barrier, refused, floor, seed, now, pin, any_wave=any_wave)
+            reason = _obstacle(entry, running, barrier, refused, floor, place, now, pin, any_wave=any_wave)
             if reason is None:
                 return Choice(entry, tuple(reasons))
             reasons.append(reason)
@@ -96,7 +96,7 @@ def choose(
         if not allow_downgrade:
             text = f"{recalled.text}; {replacement.version} replaces it, and [updates] allow_downgrade is off"
             return Choice(None, (Reason("downgrade", text), *reasons))
-        reason = _obstacle(replacement, running, None, refused, floor, seed, now, pin, any_wave=any_wave)
+        reason = _obstacle(replacement, running, None, refused, floor, place, now, pin, any_wave=any_wave)
         if reason is None:
             return Choice(replacement, (recalled, *reasons))
         return Choice(None, (recalled, reason, *reasons))
@@ -163,7 +163,7 @@ def _obstacle(
     barrier: Version | None,
     denied: frozenset[str],
     floor: Version | None,
-    seed: float,
+    place: Place,
     now: int,
     pin: Pin,
     *,
@@ -182,12 +182,26 @@ def _obstacle(
     if entry.minimum is not None and running < entry.minimum:
         return Reason("minimum", f"{version} can only be reached from {entry.minimum} on")
     if is_denied(version.text, entry.manifest, denied):
-        return Reason("denied", f"{version} failed here before; 'updatectl allow {version}' tries it again")
+        return Reason("denied", f"{version} failed here before")
     if entry.rollout is not None and not any_wave:
-        at = entry.rollout.eligible_at(seed)
-        if at is None:
-            share = percent(entry.rollout.share(now))
-            return Reason("wave", f"{version} is not for this node yet: the rollout stands at {share} of the nodes")
-        if now < at:
-            return Reason("wave", f"{version} comes to this node at {format_time(at)}", at)
+        return _wave(entry, entry.rollout, place, now)
     return None
+
+
+def _wave(entry: ChannelEntry, rollout: Rollout, place: Place, now: int) -> Reason | None:
+    at = rollout.eligible_at(place.of(entry.manifest))
+    whom = place.described(entry.manifest)
+    if at is None:
+        share = f"{percent(rollout.most)} of the nodes"
+        how = f"is paused at {share}" if rollout.paused is not None else f"ends at {share} until the publisher goes on"
+        return Reason("wave", f"{entry.version} is not for this node yet: the rollout {how}, and it comes {whom}")
+    if now < at:
+        return Reason("wave", f"{entry.version} comes to this node at {format_time(at)}, {whom}", at)
+    return None
+
+
+def is_urgent(channel: Channel, running: Version, entry: ChannelEntry) -> bool:
+    """Whether the publisher calls `entry` urgent for a node on `running`: it, or what it overtakes on the way."""
+    return entry.urgent or any(
+        each.urgent and each.recalled is None for each in channel.entries if running < each.version < entry.version
+    )

@@ -34,11 +34,15 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A release that the channel has for this node. `manifest` is the SHA-256 of its manifest; `size` in bytes."""
+    """A release that the channel has for this node. `manifest` is the SHA-256 of its manifest; `size` in bytes.
+
+    `urgent`: the publisher calls it so.
+    """
 
     version: str
     manifest: str
     size: int
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class Target:
     """The release that is on its way into `slot`.
 
     `tries`: how many trial boots it was armed with, 0 until then. `ignored`: how many boots did not start the slot
-    though it was first. `withdrawn`: why it is to be taken out of the boot reference again, if it is.
+    though it was first. `withdrawn`: why it is to be taken out of the boot reference again, if it is. `urgent`: the
+    seal found that the publisher calls it so.
     """
 
     version: str
@@ -55,6 +60,7 @@ class Target:
     tries: int = 0
     ignored: int = 0
     withdrawn: str = ""
+    urgent: bool = False
 
     @property
     def armed(self) -> bool:
@@ -120,8 +126,8 @@ class BootFacts:
 class State:
     """All that the machine keeps. Times are in seconds since the epoch.
 
-    `seed` in [0, 1) is the node's place in a rollout. `versions` says which release each slot holds. `judged` is the
-    boot id of the last verdict that was taken into account. `channel` is a person's choice, empty without one.
+    From `seed` in [0, 1) come the node's places in rollouts. `versions` says which release each slot holds. `judged` is
+    the boot id of the last verdict that was taken into account. `channel` is a person's choice, empty without one.
     `manifests` says which manifest each slot was installed from. `leaving` is the slot that a person wants to leave.
     `failing` is the manifest whose installation failed last; `since`: when the command to reboot was given, while it is
     rebooting; 0 before that. `highest` is the newest version that was seen confirmed. `importing`: the release comes
@@ -198,10 +204,11 @@ def format_state(state: State) -> dict[str, Any]:
         "target": None if state.target is None else {
             "version": state.target.version, "manifest": state.target.manifest,
             "slot": state.target.slot, "tries": state.target.tries, "ignored": state.target.ignored,
-            "withdrawn": state.target.withdrawn,
+            "withdrawn": state.target.withdrawn, "urgent": state.target.urgent,
         },
         "offer": None if state.offer is None else {
             "version": state.offer.version, "manifest": state.offer.manifest, "size": state.offer.size,
+            "urgent": state.offer.urgent,
         },
         "insist": state.insist,
         "reasons": [{"code": each.code, "text": each.text, "until": each.until} for each in state.reasons],
@@ -270,10 +277,10 @@ def _state(document: Object) -> State:
         phase=phase,
         target=None if target is None else Target(
             target.text("version"), target.text("manifest"), target.text("slot"), target.number("tries", most=15),
-            target.number("ignored"), target.text("withdrawn"),
+            target.number("ignored"), target.text("withdrawn"), _urgent(target),
         ),
         offer=None if offer is None else Offer(
-            offer.text("version"), offer.text("manifest"), offer.number("size"),
+            offer.text("version"), offer.text("manifest"), offer.number("size"), _urgent(offer),
         ),
         insist=document.flag("insist"),
         reasons=tuple(
@@ -313,6 +320,10 @@ def _state(document: Object) -> State:
     if len(names) != 2 or len(set(names)) != 2 or state.facts.slot not in names:
         raise Misfit("facts.view does not hold the running slot and one other")
     return state
+
+
+def _urgent(document: Object) -> bool:
+    return document.has("urgent") and document.flag("urgent")  # not in a state from before this key
 
 
 def _slot_state(document: Object) -> SlotState:

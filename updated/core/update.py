@@ -34,6 +34,7 @@ from updated.core.expiry import grace_text
 from updated.core.inhibit import inhibited
 from updated.core.policy import (
     Policy,
+    at_once,
     hook_refused,
     install_obstacles,
     is_due,
@@ -85,7 +86,7 @@ def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     if target is not None and event.withdrawn is not None:
         leaving = state.with_changes(phase=Phase.STAGED, target=replace(target, withdrawn=event.withdrawn))
         return Decision(leaving, (Invalidate(target.slot), Record("withdrawn", target.version, event.withdrawn)))
-    if target is not None and not _is_better(event.offer, target):
+    if target is not None and not _is_better(event.offer, target, policy):
         return _staged_again(state, event, policy)
     if event.offer is None:
         later = any(reason.code == "wave" for reason in event.reasons)
@@ -93,9 +94,14 @@ def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     return _begin_or_wait(state, event, policy, event.offer)
 
 
-def _is_better(offer: Offer | None, target: Target) -> bool:
-    """Whether `offer` goes before what is staged. An older one does not: a person may have gone before its wave."""
-    return offer is not None and offer.manifest != target.manifest and not is_older(offer.version, target.version)
+def _is_better(offer: Offer | None, target: Target, policy: Policy) -> bool:
+    """Whether `offer` goes before what is staged. An older one does not: a person may have gone before its wave.
+
+    What is staged and has become urgent since is sealed again: the downloader's word for it is not enough.
+    """
+    if offer is None or is_older(offer.version, target.version):
+        return False
+    return offer.manifest != target.manifest or (at_once(policy, offer) and not target.urgent)
 
 
 def tick_waiting(state: State, event: Tick, policy: Policy) -> Decision:
@@ -159,9 +165,9 @@ def seal_done(state: State, event: SealDone, policy: Policy) -> Decision:
     """Records "staged", then takes the baseline and arms the trial."""
     if state.target is None:
         return Decision(state.with_changes(phase=resting_phase(state)))
-    target = state.target
+    target = replace(state.target, urgent=event.urgent)
     staged = state.with_changes(
-        phase=Phase.STAGED, failures=0, error=None, failing="",
+        phase=Phase.STAGED, target=target, failures=0, error=None, failing="",
         versions={**state.versions, target.slot: target.version},
         manifests={**state.manifests, target.slot: target.manifest},
     )
@@ -181,7 +187,7 @@ def arm_done(state: State, event: ArmDone, policy: Policy) -> Decision:
     if state.target is None:
         return Decision(state.with_changes(phase=resting_phase(state)))
     target = replace(state.target, tries=event.tries)
-    text = f"slot {target.slot} boots next, with {event.tries} tries"
+    text = f"slot {target.slot} boots next, with {event.tries} tries" + ("; it is urgent" if target.urgent else "")
     decision = _staged_again(state.with_changes(target=target, error=None), event, policy)
     return Decision(decision.state, (Record("staged", target.version, text), *decision.effects))
 

@@ -90,7 +90,7 @@ def _shipping(entry: ChannelEntry, now: float) -> str:
     if entry.recalled is not None:
         replaced = f"; {entry.recalled.replacement} replaces it" if entry.recalled.replacement is not None else ""
         return f"recalled: {entry.recalled.reason}{replaced}"
-    parts = [described(entry.rollout, int(now))]
+    parts = [described(entry.rollout, int(now)), *(["urgent"] if entry.urgent else [])]
     if entry.minimum is not None:
         parts.append(f"from version {entry.minimum} on")
     if entry.barrier:
@@ -114,6 +114,7 @@ def _entry_document(entry: ChannelEntry, now: float) -> dict[str, Any]:
         "barrier": entry.barrier,
         "deadend": entry.deadend,
         "minimum": entry.minimum.text if entry.minimum is not None else None,
+        "urgent": entry.urgent,
     }
 
 

@@ -159,6 +159,7 @@ class Shipping:
     curve: Curve | None = None
     barrier: bool = False
     minimum: Version | None = None
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ def promote(
         rollout = continued(_spread(old, channel), shipping.curve, int(now))
     entry = ChannelEntry(
         version=found, manifest=repository.release(found.text)[1], rollout=rollout, barrier=shipping.barrier,
-        minimum=shipping.minimum,
+        minimum=shipping.minimum, urgent=shipping.urgent,
     )  # fmt: skip
     _ship(repository, keys, manifest.with_entry(entry), now)
     return Promotion(rollout, old is not None and old.rollout is not None and rollout is None)
@@ -218,6 +219,22 @@ def roll_out(
     changed = replace(entry, rollout=change(_spread(entry, channel), int(now)))
     _ship(repository, keys, manifest.with_entry(changed), now)
     return changed.rollout
+
+
+def mark(
+    repository: Repository, keys: KeyFolder, channel: str, version: str, *, urgent: bool, now: float
+) -> Rollout | None:
+    """Calls a release urgent, or no longer so, and returns its rollout, which stays. Raises as `promote`."""
+    manifest = repository.channel(channel)
+    entry = _shipped(manifest, version)
+    _refuse_recalled(entry, channel)
+    if entry.urgent == urgent:
+        raise UpdatedError(
+            "bad-request", f"release {version} in channel {channel}", f"is {'' if urgent else 'not '}urgent already",
+            "Look at `releasectl status`.",
+        )  # fmt: skip
+    _ship(repository, keys, manifest.with_entry(replace(entry, urgent=urgent)), now)
+    return entry.rollout
 
 
 def _refuse_recalled(entry: ChannelEntry, channel: str) -> None:

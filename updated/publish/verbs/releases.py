@@ -13,7 +13,7 @@ from updated.core.release import Release
 from updated.core.rollout import Curve, Rollout, percent
 from updated.core.version import Version
 from updated.publish import blob, waves
-from updated.publish.publisher import PATCHES, Shipping, add, promote, recall, roll_out
+from updated.publish.publisher import PATCHES, Shipping, add, mark, promote, recall, roll_out
 from updated.publish.repository import locked
 from updated.publish.verbs.command import Verbs, key_folder, opened, pairs, report
 
@@ -49,6 +49,8 @@ def declare(verbs: Verbs) -> None:
     made.add_argument("--barrier", action="store_true", help="nodes with older releases must pass through this one")
     made.add_argument("--minimum", metavar="VERSION", help="only nodes that run this one or a newer one may take it")
 
+    made.add_argument("--urgent", action="store_true", help="nodes don't wait for their windows")
+
     made = verbs.requesting("rollout", _rollout, "go on with the rollout of a release, or pause it")
     made.add_argument("--channel", required=True, metavar="NAME")
     made.add_argument("--version", required=True, metavar="VERSION")
@@ -58,6 +60,8 @@ def declare(verbs: Verbs) -> None:
     how.add_argument("--pause", action="store_true", help="no more nodes than now")
     how.add_argument("--resume", action="store_true", help="after a pause, go on as before")
     how.add_argument("--all", action="store_true", help="all nodes now")
+    how.add_argument("--urgent", action="store_true", help="nodes don't wait for their windows; the waves stay")
+    how.add_argument("--as-usual", action="store_true", help="nodes wait for their windows again")
 
     made = verbs.requesting("recall", _recall, "take a release back: no node of the channel takes it any more")
     made.add_argument("--channel", required=True, metavar="NAME")
@@ -119,13 +123,14 @@ def _promote(options: argparse.Namespace) -> None:
     keys = key_folder(options)
     curve = _curve(options.rollout_hours or None, options.waves)
     minimum = Version(options.minimum) if options.minimum is not None else None
-    shipping = Shipping(curve, options.barrier, minimum)
+    shipping = Shipping(curve, options.barrier, minimum, options.urgent)
     now = time.time()
     with locked(options.repository):
         promotion = promote(opened(options), keys, options.channel, options.version, shipping, now=now)
     whom = waves.described(promotion.rollout, int(now))
     ended = " That ends its rollout, which was on its way." if promotion.opened else ""
-    report(options, f"Channel {options.channel} ships release {options.version} to {whom}.{ended}")
+    haste = ", urgently" if options.urgent else ""
+    report(options, f"Channel {options.channel} ships release {options.version} to {whom}{haste}.{ended}")
 
 
 def _curve(hours: float | None, text: str | None) -> Curve | None:
@@ -146,9 +151,13 @@ def _rollout(options: argparse.Namespace) -> None:
         return waves.paused(rollout, now) if options.pause else waves.resumed(rollout, now)
 
     now = time.time()
+    which = (options.channel, options.version)
     with locked(options.repository):
-        rollout = roll_out(opened(options), keys, options.channel, options.version, change, now=now)
-    whom = waves.described(rollout, int(now))
+        if options.urgent or options.as_usual:
+            rollout = mark(opened(options), keys, *which, urgent=options.urgent, now=now)
+        else:
+            rollout = roll_out(opened(options), keys, *which, change, now=now)
+    whom = waves.described(rollout, int(now)) + (", urgently" if options.urgent else "")
     report(options, f"Channel {options.channel} ships release {options.version} to {whom}.")
 
 
