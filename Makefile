@@ -50,7 +50,7 @@ wheel: $(STAMP) ## The Python package, into dist/
 	rm -rf build/lib build/bdist.*
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-docs: $(STAMP) ## Write the generated tables of the documents anew
+docs: $(STAMP) ## Write what is generated of documents, manual pages and completions
 	$(BIN)/python -m tests.documents
 
 clean: ## Remove the environment and all that was built

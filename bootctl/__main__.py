@@ -18,6 +18,7 @@ from bootctl.active import running_slot
 from bootctl.backend import Backend, boots_of_confirmed, open_backend
 from bootctl.errors import BootError
 from bootctl.settings import BACKENDS, BootSettings, ConfigError, Layered, boot_settings, load
+from bootctl.usage import Help, sentence
 
 _BACKEND_OF_FILE: Final = {"autoboot.txt": "tryboot", "fw_env.config": "uboot"}
 _FILES: Final = {"grub": "grubenv", "uboot": "fw_env_config", "tryboot": "autoboot"}
@@ -26,7 +27,7 @@ _DESCRIPTION: Final = "Show and change which slot the bootloader starts next."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         settings = _settings(options)
         backend = open_backend(settings)
@@ -38,37 +39,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if answer.get("well", True) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer with one line of JSON")
-    parser = argparse.ArgumentParser(prog="python3 -m bootctl", description=_DESCRIPTION, parents=[common])
-    parser.add_argument("--root", default="/", metavar="DIR", help="work on the system below DIR")
-    parser.add_argument("--backend", choices=BACKENDS, help="the bootloader's way to choose (default: configured)")
-    where = parser.add_mutually_exclusive_group()
+    made = argparse.ArgumentParser(
+        prog="python3 -m bootctl", description=_DESCRIPTION, parents=[common], formatter_class=Help
+    )
+    made.add_argument("--root", default="/", metavar="DIR", help="work on the system below DIR")
+    made.add_argument(
+        "--backend", choices=BACKENDS, metavar="NAME",
+        help=f"the boot loader's way: {', '.join(BACKENDS)} (default: configured)",
+    )
+    where = made.add_mutually_exclusive_group()
     where.add_argument("--device", metavar="PATH", help="the disk, for gptprio")
     where.add_argument("--image", metavar="PATH", help="the image of a disk, for gptprio")
     where.add_argument(
-        "--file", metavar="PATH", help="grubenv for grub, fw_env.config for uboot, autoboot.txt for tryboot"
+        "--file", metavar="PATH", help="the file: grubenv for grub, fw_env.config for uboot, autoboot.txt for tryboot"
     )
     where.add_argument("--esp", metavar="DIR", help="the EFI system partition, for systemd_boot")
-    parser.add_argument("--active", metavar="SLOT", help="the slot that runs now (default: from the command line)")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("show", parents=[common], help="show the state of each slot")
-    verbs.add_parser("next", parents=[common], help="print the slot that boots next")
-    arm = verbs.add_parser("arm", parents=[common], help="boot SLOT on trial, with the active slot behind it")
-    arm.add_argument("slot", metavar="SLOT")
-    confirm = verbs.add_parser("confirm", parents=[common], help="mark SLOT (default: the active one) as good")
-    confirm.add_argument("slot", metavar="SLOT", nargs="?")
-    reject = verbs.add_parser("reject", parents=[common], help="never boot SLOT again")
-    reject.add_argument("slot", metavar="SLOT")
-    verbs.add_parser("rollback", parents=[common], help="boot the other slot, which was confirmed before")
-    verbs.add_parser("recount", parents=[common], help="give the active slot, if confirmed, all of its boots again")
-    examine = verbs.add_parser("doctor", parents=[common], help="tell what is wrong, mend it, foretell the next boots")
+    made.add_argument("--active", metavar="SLOT", help="the slot that runs now (default: from the command line)")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, told: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=told, description=sentence(told), parents=[common], formatter_class=Help)
+
+    verb("show", "show the state of each slot")
+    verb("next", "print the slot that boots next")
+    arm = verb("arm", "boot a slot on trial, with the active slot behind it")
+    arm.add_argument("slot", metavar="SLOT", help="the slot")
+    confirm = verb("confirm", "mark a slot as good")
+    confirm.add_argument("slot", metavar="SLOT", nargs="?", help="the slot (default: the active one)")
+    reject = verb("reject", "never boot a slot again")
+    reject.add_argument("slot", metavar="SLOT", help="the slot")
+    verb("rollback", "boot the other slot, which was confirmed before")
+    verb("recount", "give the active slot all of its boots again")
+    examine = verb("doctor", "tell what is wrong, mend it, foretell the next boots")
     examine.add_argument("--dry-run", action="store_true", help="only look, and mend nothing")
     examine.add_argument(
         "--failures", type=int, metavar="N", help="foretell so many boots that fail (default: tries and 2 more)"
     )
-    return parser
+    return made
 
 
 def _settings(options: argparse.Namespace) -> BootSettings:

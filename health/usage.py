@@ -10,6 +10,15 @@ if TYPE_CHECKING:
 
     from health.hooks import Kind
 
+_STATUSES = """exit status:
+  0  confirmed, healthy or in probation
+  1  sick, a hook failed, or the baseline could not be kept
+  2  wrong usage or configuration
+  3  rejected, or not judged in time: a reboot is wanted
+  4  sick, but no other slot can boot
+  5  the boot reference could not be read or written
+  6  a reboot is wanted, but there were too many
+"""
 VERBS = ("judge", "baseline", "probation", "deadline", "hooks")
 
 
@@ -35,48 +44,51 @@ def options_of(arguments: Sequence[str]) -> Options:
     named = next((each for each in given if not each.startswith("-")), None)
     if named not in VERBS and not {"-h", "--help", "--version"} & set(given):
         given.insert(0, "judge")
-    return _parser().parse_args(given, Options())
+    return parser().parse_args(given, Options())
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     import argparse
 
+    from bootctl.usage import PlainEnd, sentence
     from bootctl.version import ShowVersion
 
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog="updated-health",
-        description="Run the health checks and confirm or reject the running slot. Without a verb: judge.",
-        epilog="exit status: 0 confirmed, healthy or in probation, 1 sick, a hook failed, or the baseline could not be "
-        "kept, 2 usage or configuration, 3 rejected or not judged in time (reboot wanted), 4 sick but no other slot "
-        "can boot, 5 the boot reference could not be read or written, 6 a reboot is wanted, but there were too many",
+        description="Judge this boot: confirm or reject the running slot. Without a verb: judge.",
+        epilog=_STATUSES, formatter_class=PlainEnd,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=ShowVersion)
+    made.add_argument("--version", action=ShowVersion)
     shared = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     shared.add_argument("--root", metavar="DIR", default=Options.root, help="judge the system below DIR")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(name: str, told: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=told, description=told, parents=[shared], allow_abbrev=False)
+        return verbs.add_parser(
+            name, help=told, description=sentence(told), parents=[shared], allow_abbrev=False, formatter_class=PlainEnd
+        )
 
     judge = verb("judge", "judge this boot once, and act on the verdict")
     judge.add_argument("--json", action="store_true", help="print the verdict document")
     judge.add_argument("--no-act", action="store_true", help="judge, but write nothing and change nothing")
-    baseline = verb("baseline", "keep what the checks say before a reboot, for the judgement of the next boot")
+    baseline = verb("baseline", "keep what the checks say, for the judgement of the next boot")
     baseline.add_argument("--json", action="store_true", help="print the baseline")
     baseline.add_argument("--target", metavar="VERSION", help="the version that is about to boot")
     baseline.add_argument(
         "--most-seconds", metavar="N", type=_seconds, default=Options.most_seconds,
-        help="wait no longer for results (120)",
+        help="wait no longer for results (default: 120)",
     )  # fmt: skip
     verb("probation", "watch a slot that passed, then confirm or reject it")
-    deadline = verb("deadline", "wait for the deadline, and ask for a reboot when there is no verdict")
+    deadline = verb("deadline", "wait for the deadline; without a verdict, ask for a reboot")
     deadline.add_argument("--now", action="store_true", help="do not wait: there will be no verdict")
     hooks = verb("hooks", "run the hooks of a kind")
     hooks.add_argument(
-        "kind", choices=("pre-reboot", "post-confirm", "post-fallback", "green", "red"), help="when they run"
+        "kind", choices=("pre-reboot", "post-confirm", "post-fallback", "green", "red"), metavar="KIND",
+        help="when they run: pre-reboot, post-confirm, post-fallback, green or red",
     )
-    return parser
+    return made
 
 
 def _seconds(text: str) -> float:

@@ -1,4 +1,7 @@
-"""The parts of the documents that follow from the code; `python -m tests.documents` (`make docs`) writes them anew."""
+"""The parts of the documents that follow from the code.
+
+`python -m tests.documents` (`make docs`) writes them anew, and with them the manual pages and the completions.
+"""
 
 from __future__ import annotations
 
@@ -132,5 +135,9 @@ def metric_name(metric: Any) -> str:
 
 
 if __name__ == "__main__":
+    from tests import completions, manual
+
     for document in DOCUMENTS:
         document.write_text(regenerated(document.read_text()))
+    manual.write()
+    completions.write()

@@ -73,7 +73,7 @@ def test_each_module_imports_only_what_its_layer_may(path: Path) -> None:
             "updated.directory.", "updated.http.", "updated.indexes.", "updated.ports.", "updated.trust.",
             "updated.tufclient.",
         )
-        assert not breaches(path, (*shared, *node, "bootctl.durable", "bootctl.version"))
+        assert not breaches(path, (*shared, *node, "bootctl.durable", "bootctl.usage", "bootctl.version"))
     entry = name.startswith(("updated/cli/", "updated/publish/")) or name.endswith("__main__.py")
     if name.startswith("updated/") and not entry:
         assert not any(each.startswith(("updated.cli", "updated.publish")) for each in found)

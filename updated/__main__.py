@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from bootctl.usage import Help
 from bootctl.version import ShowVersion
 
 INTERRUPTED = 130
@@ -25,21 +26,27 @@ def _run(arguments: list[str]) -> int:
         from updated import child
 
         return child.main(arguments)
-    parser = argparse.ArgumentParser(
-        prog="updated", description="Keeps this machine on a signed release channel, with two slots and fall back.",
-        epilog="The children 'updated fetch' and 'updated seal' are started by the daemon.",
-    )
-    parser.add_argument("--version", action=ShowVersion)
-    parser.add_argument("--root", default="/", metavar="DIR", help="take all paths below DIR, but that of --import")
-    parser.add_argument("--once", action="store_true", help="check, fetch, seal and arm once, then exit; no reboot")
-    parser.add_argument("--import", metavar="PATH", dest="bundle", help="with --once: from this bundle or directory")
-    options = parser.parse_args(arguments)
+    asked = parser()
+    options = asked.parse_args(arguments)
     if options.bundle is not None and not options.once:
-        parser.error("--import needs --once; with a daemon it is 'updatectl import'")
+        asked.error("--import needs --once; with a daemon it is 'updatectl import'")
 
     from updated import daemon
 
     return daemon.main(options.root, once=options.once, bundle=options.bundle)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the daemon's command line."""
+    made = argparse.ArgumentParser(
+        prog="updated", description="Keep this machine on a signed release channel, with two slots and fall back.",
+        epilog="The children 'updated fetch' and 'updated seal' are started by the daemon.", formatter_class=Help,
+    )
+    made.add_argument("--version", action=ShowVersion)
+    made.add_argument("--root", default="/", metavar="DIR", help="take all paths below DIR, but that of --import")
+    made.add_argument("--once", action="store_true", help="check, fetch, seal and arm once, then exit; no reboot")
+    made.add_argument("--import", metavar="PATH", dest="bundle", help="with --once: from this bundle or directory")
+    return made
 
 
 if __name__ == "__main__":

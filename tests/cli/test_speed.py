@@ -57,7 +57,7 @@ def test_the_status_loads_neither_the_core_nor_the_configuration(root: Path, ver
     shown = {"updated.cli.show", "updated.cli.why", "updated.cli.mends", "updated.cli.when", "updated.core.probation"}
     needed = {"updated.cli", "updated.core", "updated.core.errors", "updated.processes", "updated.cli.arguments",
               "updated.cli.exits", "updated.cli.paper", "updated.cli.statusfile", "updated.cli.__main__",
-              "bootctl", "bootctl.version"}  # fmt: skip
+              "bootctl", "bootctl.usage", "bootctl.version"}  # fmt: skip
     assert ours <= needed | shown
     assert ours & shown == (shown if verb == ["status"] else set())
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from bootctl.usage import PlainEnd, sentence
 from bootctl.version import ShowVersion
 from updated.cli import exits
 from updated.cli.paper import columns
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
+class _Help(PlainEnd):
     """Knows the width: argparse would load half a dozen modules to ask for it, also where no help is printed."""
 
     def __init__(self, prog: str) -> None:
@@ -19,7 +20,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line. Without side effects."""
     top = argparse.ArgumentParser(
-        prog="updatectl", description="Shows and steers how this machine is updated.", epilog=exits.HELP,
+        prog="updatectl", description="Show and steer how this machine is updated.", epilog=exits.HELP,
         formatter_class=_Help,
     )
     top.add_argument("--root", default="/", metavar="DIR", help="take all paths below DIR")
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def verb(name: str, text: str, *, waits: bool | None = None) -> argparse.ArgumentParser:
-        child = verbs.add_parser(name, help=text, description=text + ".", formatter_class=_Help)
+        child = verbs.add_parser(name, help=text, description=sentence(text), formatter_class=_Help)
         child.add_argument("--json", action="store_true", help="print JSON")
         _colour(child, argparse.SUPPRESS)
         if waits is not None:
@@ -42,41 +43,41 @@ def parser() -> argparse.ArgumentParser:
             )
         return child
 
-    verb("status", "Show where the node stands, and why it is not updating right now")
-    verb("check", "Look for a release now", waits=True)
-    verb("install", "Install the newest release now, whatever wave, hold or download window there is", waits=True)
-    bring = verb("import", "Install the newest release of a bundle or a directory now", waits=True)
+    verb("status", "show where the node stands, and why it is not updating now")
+    verb("check", "look for a release now", waits=True)
+    verb("install", "install the newest now, despite wave, hold or download window", waits=True)
+    bring = verb("import", "install the newest release of a bundle or a directory now", waits=True)
     bring.add_argument("path", metavar="PATH", help="the bundle, or the directory with a repository")
-    reboot = verb("reboot", "Reboot into the staged release now")
+    reboot = verb("reboot", "reboot into the staged release now")
     reboot.add_argument("--force", action="store_true", help="ask neither the pre-reboot hooks nor inhibitors")
-    verb("rollback", "Go back to the other, confirmed slot, and reboot; the release that runs is denied")
-    channel = verb("channel", "Show or choose the release channel", waits=False)
+    verb("rollback", "go back to the other slot, reboot, and deny what runs now")
+    channel = verb("channel", "show or choose the release channel", waits=False)
     channel.add_argument("name", nargs="?", metavar="NAME", help="the channel to follow from now on")
-    hold = verb("hold", "Pause updates")
+    hold = verb("hold", "pause updates")
     hold.add_argument(
         "until", nargs="?", metavar="UNTIL",
         help="until when: 2026-12-24T18:00:00Z, or a length such as 90m, 12h, 7d (default: until unhold)",
     )
-    verb("unhold", "End the pause", waits=False)
-    allow = verb("allow", "Take a release off the denylist", waits=False)
+    verb("unhold", "end the pause", waits=False)
+    allow = verb("allow", "take a release off the denylist", waits=False)
     allow.add_argument("version", metavar="VERSION", help="the release")
-    history = verb("history", "Show what happened, and why")
+    history = verb("history", "show what happened, and why")
     history.add_argument("-n", "--lines", type=_count, metavar="N", help="how many entries at most (default: 20)")
     history.add_argument("--since", metavar="TIME", help="only from then on: 2026-11-20T00:00:00Z, or 90m, 12h, 7d ago")
-    health = verb("health", "Show the last verdict on this machine, with each check, and the verdicts before")
+    health = verb("health", "show the last verdict with each check, and those before")
     health.add_argument("-n", "--lines", type=_count, default=5, metavar="N", help="how many verdicts (default: 5)")
-    verb("watch", "Follow the node until interrupted")
-    log = verb("log", "Show the log of the daemon, of health and of what they start")
+    verb("watch", "follow the node until interrupted")
+    log = verb("log", "show the log of the daemon, of health and of what they start")
     log.add_argument("-f", "--follow", action="store_true", help="go on with what is added")
     log.add_argument("-n", "--lines", type=_count, metavar="N", help="how many lines (default: all, with -f 10)")
     log.add_argument(
         "-b", "--boot", nargs="?", const="0", metavar="ID", help="of one boot: 0 this one (default), -1 the one before"
     )
-    verb("config", "Show the merged configuration, and where each value comes from")
-    verb("doctor", "Check this node from the boot reference to the daemon, and say what to mend")
-    explain = verb("explain", "Say what an error or a reason means, and what to do")
+    verb("config", "show the merged configuration, and where each value comes from")
+    verb("doctor", "check this node, and say what to mend")
+    explain = verb("explain", "say what an error or a reason means, and what to do")
     explain.add_argument("code", nargs="?", metavar="CODE", help="the code, such as disk-full or held (default: all)")
-    provision = verb("provision", "Lay out a disk or a disk image: EFI system partition, slots a and b, state")
+    provision = verb("provision", "lay out a disk or an image file, and write its first slot")
     provision.add_argument("disk", metavar="DISK", help="the block device, or the image file, which is made")
     provision.add_argument("--slot-size", default="2G", metavar="SIZE", help="the size of each slot (default: 2G)")
     provision.add_argument(

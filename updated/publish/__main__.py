@@ -17,6 +17,7 @@ try:
     except ModuleNotFoundError:
         sys.exit("releasectl: the library numpy is missing. Install it: pip install 'updated[publish]'")
 
+    from bootctl.usage import Help
     from bootctl.version import ShowVersion
     from updated.core.errors import UpdatedError
     from updated.publish.verbs import distribution, keys, releases, repository, requests
@@ -31,7 +32,7 @@ OK, FAILED, USAGE, NEGLECTED = 0, 1, 2, repository.NEGLECTED
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; 0 when it was done, 1 when it was refused or failed, 2 for wrong usage, or a status of its own."""
     try:
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
         run: Run = options.run
         status = run(options)
         sys.stdout.flush()
@@ -66,18 +67,20 @@ def _storage_error(error: OSError, options: argparse.Namespace) -> UpdatedError:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="releasectl", description="Publish releases: keys, releases, channels and their signed metadata."
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    made = argparse.ArgumentParser(
+        prog="releasectl", description="Publish releases: keys, releases, channels and their signed metadata.",
+        formatter_class=Help,
     )
-    parser.add_argument("--version", action=ShowVersion)
-    verbs = Verbs(parser.add_subparsers(required=True, metavar="VERB"))
+    made.add_argument("--version", action=ShowVersion)
+    verbs = Verbs(made.add_subparsers(required=True, metavar="VERB"))
     repository.declare(verbs)
     keys.declare(verbs.group("key", "make keys, and say which of them sign which role"))
     requests.declare(verbs.group("request", "sign a change together with others"))
     releases.declare(verbs)
     distribution.declare(verbs)
-    return parser
+    return made
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from bootctl.usage import Help, sentence
 from updated.core.errors import UpdatedError
 from updated.publish import review, rounds
 from updated.publish.keyfile import PASSPHRASE_VARIABLE
@@ -26,12 +27,12 @@ class Verbs:
 
     def group(self, name: str, text: str) -> Verbs:
         """A verb that has verbs of its own."""
-        made = self._parsers.add_parser(name, help=text, description=_sentence(text))
+        made = self._parsers.add_parser(name, help=text, description=sentence(text), formatter_class=Help)
         return Verbs(made.add_subparsers(required=True, metavar="VERB"))
 
     def plain(self, name: str, run: Run, text: str) -> argparse.ArgumentParser:
         """A verb that needs no repository."""
-        made = self._parsers.add_parser(name, help=text, description=_sentence(text))
+        made = self._parsers.add_parser(name, help=text, description=sentence(text), formatter_class=Help)
         made.set_defaults(run=run)
         return made
 
@@ -63,10 +64,6 @@ def add_key_options(made: argparse.ArgumentParser) -> None:
         "--passphrase-file", metavar="FILE",
         help=f"its first line opens encrypted keys (else the variable {PASSPHRASE_VARIABLE} does)",
     )  # fmt: skip
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."
 
 
 def key_folder(options: argparse.Namespace) -> KeyFolder:

@@ -39,8 +39,8 @@ def declare(verbs: Verbs) -> None:
     made.add_argument("--reread", action="store_true", help="also check what is there already, and mend it")
 
     made = verbs.reading("bundle", _bundle, "write a release into one file, for nodes without a network")
-    made.add_argument("file", metavar="FILE")
-    made.add_argument("--channel", required=True, metavar="NAME")
+    made.add_argument("file", metavar="FILE", help="the file to write")
+    made.add_argument("--channel", required=True, metavar="NAME", help="the channel")
     made.add_argument("--version", metavar="VERSION", help="the release (default: the newest that the channel ships)")
     made.add_argument(
         "--from", dest="bases", metavar="VERSION", action="append", default=[],

@@ -20,7 +20,8 @@ def declare(verbs: Verbs) -> None:
     _named(made)
     add_key_options(made)
     made.add_argument(
-        "--scheme", choices=list(SCHEMES), default="ed25519", help="how it signs (default: %(default)s)"
+        "--scheme", choices=list(SCHEMES), default="ed25519", metavar="SCHEME",
+        help=f"how it signs: {', '.join(SCHEMES)} (default: %(default)s)",
     )
 
     made = verbs.plain("import", _import, "make a key known that is elsewhere, or somebody else's")
@@ -29,9 +30,9 @@ def declare(verbs: Verbs) -> None:
     source = made.add_mutually_exclusive_group(required=True)
     source.add_argument("--file", metavar="PEM", help="a private key (PKCS #8); it is copied")
     source.add_argument("--uri", metavar="URI", help="a key in a token or a service, such as hsm:2?label=TOKEN")
-    source.add_argument("--record", metavar="FILE", help="what `key show` printed on another machine")
+    source.add_argument("--record", metavar="FILE", help="what 'key show' printed on another machine")
 
-    made = verbs.plain("show", _show, "print the record of a key, without its place, to send it to others")
+    made = verbs.plain("show", _show, "print the record of a key, to send it to others")
     _named(made)
     made.add_argument("--keys", metavar="DIR", required=True, help="the folder of the keys")
 
@@ -41,29 +42,29 @@ def declare(verbs: Verbs) -> None:
 
     made = verbs.requesting("add", _add, "let one more key sign a role")
     _role(made)
-    made.add_argument("name", metavar="NAME", help="of the key in the folder")
+    made.add_argument("name", metavar="NAME", help="the key, by its name in the folder")
     made.add_argument("--threshold", type=int, metavar="N", help="how many keys have to sign from then on")
 
     made = verbs.requesting("rotate", _rotate, "take a new key into a role, and an old one out")
     _role(made)
-    made.add_argument("--old", required=True, metavar="NAME|KEYID")
-    made.add_argument("--new", required=True, metavar="NAME", help="of the key in the folder")
+    made.add_argument("--old", required=True, metavar="NAME|KEYID", help="the key to take out")
+    made.add_argument("--new", required=True, metavar="NAME", help="the key, by its name in the folder")
 
     made = verbs.requesting("revoke", _revoke, "take a key out of a role")
     _role(made)
-    made.add_argument("key", metavar="NAME|KEYID")
+    made.add_argument("key", metavar="NAME|KEYID", help="the key to take out")
 
     made = verbs.requesting("threshold", _threshold, "change how many keys have to sign a role")
     _role(made)
-    made.add_argument("number", type=int, metavar="N")
+    made.add_argument("number", type=int, metavar="N", help="how many keys have to sign")
 
 
 def _named(made: argparse.ArgumentParser) -> None:
-    made.add_argument("name", metavar="NAME", help="of the key, in this folder")
+    made.add_argument("name", metavar="NAME", help="the name of the key in this folder")
 
 
 def _role(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--role", required=True, metavar="ROLE", help="root, targets, releases, or such")
+    made.add_argument("--role", required=True, metavar="ROLE", help="the role: root, targets, releases or such")
 
 
 def _new(options: argparse.Namespace) -> None:

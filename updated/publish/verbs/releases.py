@@ -31,7 +31,7 @@ def declare(verbs: Verbs) -> None:
     made.add_argument("--notes", metavar="FILE", help="a text for people")
     made.add_argument(
         "--level", type=int, choices=range(1, 23), default=blob.LEVEL, metavar="1-22",
-        help="zstd level (default: %(default)s)",
+        help="the level of zstd (default: %(default)s)",
     )  # fmt: skip
     made.add_argument(
         "--patches", type=int, choices=range(10), default=PATCHES, metavar="0-9",
@@ -39,8 +39,8 @@ def declare(verbs: Verbs) -> None:
     )  # fmt: skip
 
     made = verbs.requesting("promote", _promote, "ship a release in a channel")
-    made.add_argument("--channel", required=True, metavar="NAME")
-    made.add_argument("--version", required=True, metavar="VERSION")
+    made.add_argument("--channel", required=True, metavar="NAME", help="the channel")
+    made.add_argument("--version", required=True, metavar="VERSION", help="the release")
     spread = made.add_mutually_exclusive_group()
     spread.add_argument(
         "--rollout-hours", type=float, default=0, metavar="HOURS", help="spread the nodes evenly over this time"
@@ -52,8 +52,8 @@ def declare(verbs: Verbs) -> None:
     made.add_argument("--urgent", action="store_true", help="nodes don't wait for their windows")
 
     made = verbs.requesting("rollout", _rollout, "go on with the rollout of a release, or pause it")
-    made.add_argument("--channel", required=True, metavar="NAME")
-    made.add_argument("--version", required=True, metavar="VERSION")
+    made.add_argument("--channel", required=True, metavar="NAME", help="the channel")
+    made.add_argument("--version", required=True, metavar="VERSION", help="the release")
     how = made.add_mutually_exclusive_group(required=True)
     how.add_argument("--hours", type=float, metavar="HOURS", help="the rest of the nodes evenly over this time")
     how.add_argument("--waves", metavar="WAVES", help="waves from now on, such as 10%%,100%%@24h")
@@ -64,8 +64,8 @@ def declare(verbs: Verbs) -> None:
     how.add_argument("--as-usual", action="store_true", help="nodes wait for their windows again")
 
     made = verbs.requesting("recall", _recall, "take a release back: no node of the channel takes it any more")
-    made.add_argument("--channel", required=True, metavar="NAME")
-    made.add_argument("--version", required=True, metavar="VERSION")
+    made.add_argument("--channel", required=True, metavar="NAME", help="the channel")
+    made.add_argument("--version", required=True, metavar="VERSION", help="the release")
     made.add_argument("--reason", required=True, metavar="TEXT", help="for the people who read it on the nodes")
     made.add_argument(
         "--replacement", metavar="VERSION", help="an older release that nodes go back to, if their operator allows that"

@@ -24,7 +24,8 @@ def declare(verbs: Verbs) -> None:
     """Declares the verbs of this module."""
     made = verbs.signing("init", _init, "make a repository and its keys")
     made.add_argument(
-        "--channels", metavar="NAMES", default="stable,beta,alpha", help="with commas (default: %(default)s)"
+        "--channels", metavar="NAMES", default="stable,beta,alpha",
+        help="the channels, with commas (default: %(default)s)",
     )
     made.add_argument(
         "--lifetime", metavar="ROLE=DAYS", action="append", default=[], help="how long the signatures of a role last"
@@ -39,13 +40,13 @@ def declare(verbs: Verbs) -> None:
         help="how many keys have to sign (root: 2, others: 1)",
     )
 
-    verbs.requesting("refresh", _refresh, "sign snapshot and timestamp anew, and each role close to its expiry")
+    verbs.requesting("refresh", _refresh, "sign the roles anew that change often or expire soon")
 
     made = verbs.reading("status", _status, "show what each channel ships, and when signatures expire")
-    made.add_argument("--json", action="store_true", help="for programs")
+    made.add_argument("--json", action="store_true", help="print JSON")
     verbs.reading("verify", _verify, "check every signature, digest and compressed frame")
     made = verbs.reading("export-root", _export_root, "write the root of trust that images pin")
-    made.add_argument("file", metavar="FILE")
+    made.add_argument("file", metavar="FILE", help="the file to write")
 
 
 def _init(options: argparse.Namespace) -> None:
