@@ -142,7 +142,7 @@ _releasectl() {
         '/promote -')
             words=(
                 --help --keys --passphrase-file --request --channel --version --rollout-hours --waves --barrier
-                --minimum
+                --minimum --urgent
             )
             ;;
         '/promote 0') kind=folders ;;
@@ -153,6 +153,7 @@ _releasectl() {
         '/rollout -')
             words=(
                 --help --keys --passphrase-file --request --channel --version --hours --waves --pause --resume --all
+                --urgent --as-usual
             )
             ;;
         '/rollout 0') kind=folders ;;

@@ -285,6 +285,7 @@ _releasectl_promote() {
         '(--rollout-hours --waves)--waves=[a share of the nodes at a time\: 1%,10%@24h,100%@3d]:WAVES: ' \
         '(--barrier)--barrier[nodes with older releases must pass through this one]' \
         '(--minimum)--minimum=[only nodes that run this one or a newer one may take it]:VERSION: ' \
+        '(--urgent)--urgent[nodes don'"'"'t wait for their windows]' \
         ':REPOSITORY:_files -/'
 }
 
@@ -297,11 +298,13 @@ _releasectl_rollout() {
         '(--request)--request=[publish nothing; write the change to this file, to be signed by others]:FILE:_files' \
         '(--channel)--channel=[the channel]:NAME:(stable beta alpha)' \
         '(--version)--version=[the release]:VERSION: ' \
-        '(--hours --waves --pause --resume --all)--hours=[the rest of the nodes evenly over this time]:HOURS: ' \
-        '(--hours --waves --pause --resume --all)--waves=[waves from now on, such as 10%,100%@24h]:WAVES: ' \
-        '(--hours --waves --pause --resume --all)--pause[no more nodes than now]' \
-        '(--hours --waves --pause --resume --all)--resume[after a pause, go on as before]' \
-        '(--hours --waves --pause --resume --all)--all[all nodes now]' \
+        '(--hours --waves --pause --resume --all --urgent --as-usual)--hours=[the rest of the nodes evenly over this time]:HOURS: ' \
+        '(--hours --waves --pause --resume --all --urgent --as-usual)--waves=[waves from now on, such as 10%,100%@24h]:WAVES: ' \
+        '(--hours --waves --pause --resume --all --urgent --as-usual)--pause[no more nodes than now]' \
+        '(--hours --waves --pause --resume --all --urgent --as-usual)--resume[after a pause, go on as before]' \
+        '(--hours --waves --pause --resume --all --urgent --as-usual)--all[all nodes now]' \
+        '(--hours --waves --pause --resume --all --urgent --as-usual)--urgent[nodes don'"'"'t wait for their windows; the waves stay]' \
+        '(--hours --waves --pause --resume --all --urgent --as-usual)--as-usual[nodes wait for their windows again]' \
         ':REPOSITORY:_files -/'
 }
 

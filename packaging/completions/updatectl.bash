@@ -87,8 +87,8 @@ _updated_ctl() {
                 boot-reference state-corrupt disk-full disk-error slot-differs slot-running slot-in-use slot-missing
                 release-too-old denied image-too-large incompatible patch-invalid index-invalid manifest-invalid
                 wrong-digest no-such-target metadata-invalid metadata-rolled-back metadata-expired encoded no-ranges
-                bad-redirect too-long too-slow truncated not-found http-status unreachable lock battery metered users
-                inhibited pinned reboot-window download-window manual-reboot not-started no-repository disabled held
+                bad-redirect too-long too-slow truncated not-found http-status unreachable battery metered users
+                inhibited reboot-window download-window pinned manual-reboot not-started no-repository disabled held
                 trial below-floor deadend minimum barrier downgrade recalled wave empty-channel ahead up-to-date
             )
             ;;

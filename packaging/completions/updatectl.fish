@@ -76,15 +76,14 @@ function __updated_ctl_codes
         not-found 'a file of the repository is missing on the server' \
         http-status 'the server answered with an error' \
         unreachable 'the server could not be reached' \
-        lock 'staged; another node of the fleet holds the reboot lock' \
-        battery 'the machine runs on its battery' \
-        metered 'the network connection is metered' \
-        users 'staged; people are logged in' \
-        inhibited 'a program asked the machine not to reboot' \
-        pinned 'the configuration pins the node to a version, or below one' \
-        reboot-window 'staged; outside of the windows for reboots' \
-        download-window 'outside of the windows for downloads' \
-        manual-reboot 'staged; reboots are left to a person or an agent, who finds /run/reboot-required' \
+        battery 'the machine runs on battery' \
+        metered 'the network is metered' \
+        users 'staged; people are logged in and were warned' \
+        inhibited 'staged; a program has a block on shutdown; the text says which, and why' \
+        reboot-window 'staged; the reboot windows are closed, or what is left of one is too short' \
+        download-window 'the download windows are closed' \
+        pinned '[updates] pin or newest does not admit the release, or the channel does not have the pinned one' \
+        manual-reboot 'staged; by [updates] reboot, the node is rebooted by a person, or by an agent that finds /run/reboot-required' \
         not-started 'staged; the boot loader starts the other slot all the same, so that only a person reboots again' \
         no-repository 'the configuration names none: neither url nor path' \
         disabled 'switched off by the configuration or by /usr/.noupdate' \
