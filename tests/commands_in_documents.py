@@ -24,9 +24,9 @@ from tests.documents import ROOT
 DOCUMENTS = (ROOT / "README.md", *sorted(ROOT.glob("packaging/*/README.md")), *sorted(ROOT.glob("packaging/doc/*.md")))
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "updatectl": updated.cli.arguments.parser,
-    "releasectl": updated.publish.__main__._parser,
-    "bootctl": bootctl.__main__._parser,
-    "health": health.usage._parser,
+    "releasectl": updated.publish.__main__.parser,
+    "bootctl": bootctl.__main__.parser,
+    "health": health.usage.parser,
 }
 _NAMES = {"updated-ctl": "updatectl"}
 # Words of the shell that a command may follow.
