@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from bootctl.usage import Help
@@ -33,7 +34,8 @@ def _run(arguments: list[str]) -> int:
 
     from updated import daemon
 
-    return daemon.main(options.root, once=options.once, bundle=options.bundle)
+    # Addresses such as file:///… are made of it.
+    return daemon.main(os.path.abspath(options.root), once=options.once, bundle=options.bundle)
 
 
 def parser() -> argparse.ArgumentParser:

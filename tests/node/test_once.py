@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher
@@ -27,6 +29,15 @@ def test_a_new_release_is_written_sealed_armed_booted_and_confirmed(machine: Mac
     assert "1.1.0" in (machine.root / "etc/os-release").read_text()
     once(machine)
     assert state_of(machine)["running"] == {"slot": "b", "version": "1.1.0", "confirmed": True}
+
+
+def test_a_root_may_be_named_from_where_one_stands(machine: Machine) -> None:
+    config = machine.root / "etc/updated/updated.toml"
+    text = re.sub(r'url = ".*"', 'url = "file:///repository"', config.read_text())
+    config.write_text(text)
+    root = os.path.relpath(machine.root)
+    done = machine.run("updated", "--root", root, "--once", check=False)
+    assert f"{machine.root}/repository/metadata/timestamp.json: is not there" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 def test_nothing_new_changes_nothing_on_the_disk(machine: Machine) -> None:
