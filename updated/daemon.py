@@ -30,6 +30,7 @@ from updated.surroundings import Lookout
 
 if TYPE_CHECKING:
     from updated.bus import Bus
+    from updated.metrics import Metrics
 
 log = logging.getLogger("updated")
 
@@ -155,7 +156,8 @@ async def _rest(engine: Engine, work: asyncio.Task[None]) -> None:
 async def _serve(settings: Settings) -> int:
     # Only the daemon needs them, and `updated --once` must work without a bus.
     from updated.bus import Bus
-    from updated.metrics import Metrics, serve
+    from updated.metrics import Metrics
+    from updated.metrics_server import serve
 
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -172,7 +174,7 @@ async def _serve(settings: Settings) -> int:
     engine = Engine(settings, lookout=Lookout(settings.root, bus))
     engine.listeners += [metrics, bus]
     stop_metrics = serve(metrics, settings.metrics_listen)
-    loop.add_signal_handler(signal.SIGHUP, _reload, engine)
+    loop.add_signal_handler(signal.SIGHUP, _reload, engine, metrics)
     engine.start()
     connected = await _connected(bus, engine)
     notify(f"READY=1\nSTATUS={engine.summary()}")
@@ -241,11 +243,13 @@ async def _keep_bus(bus: Bus, engine: Engine, *, connected: bool) -> None:
     raise UpdatedError("unreachable", "the system bus", "was lost", "systemd starts the daemon again.")
 
 
-def _reload(engine: Engine) -> None:
+def _reload(engine: Engine, metrics: Metrics) -> None:
     notify("RELOADING=1")
     try:
         engine.reload(read_settings(engine.settings.root))
         log.info("the configuration was read again")
+        metrics.reloaded(successful=True)
     except (ConfigError, UpdatedError) as error:
         log.error("the configuration stays as it was: %s", error)
+        metrics.reloaded(successful=False)
     notify("READY=1")

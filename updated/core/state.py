@@ -51,7 +51,8 @@ class Target:
 
     `tries`: how many trial boots it was armed with, 0 until then. `ignored`: how many boots did not start the slot
     though it was first. `withdrawn`: why it is to be taken out of the boot reference again, if it is. `urgent`: the
-    seal found that the publisher calls it so.
+    seal found that the publisher calls it so. `staged`: when it was armed first, in seconds since the epoch; 0 until
+    then.
     """
 
     version: str
@@ -61,6 +62,7 @@ class Target:
     ignored: int = 0
     withdrawn: str = ""
     urgent: bool = False
+    staged: int = 0
 
     @property
     def armed(self) -> bool:
@@ -204,7 +206,7 @@ def format_state(state: State) -> dict[str, Any]:
         "target": None if state.target is None else {
             "version": state.target.version, "manifest": state.target.manifest,
             "slot": state.target.slot, "tries": state.target.tries, "ignored": state.target.ignored,
-            "withdrawn": state.target.withdrawn, "urgent": state.target.urgent,
+            "withdrawn": state.target.withdrawn, "urgent": state.target.urgent, "staged": state.target.staged,
         },
         "offer": None if state.offer is None else {
             "version": state.offer.version, "manifest": state.offer.manifest, "size": state.offer.size,
@@ -278,6 +280,7 @@ def _state(document: Object) -> State:
         target=None if target is None else Target(
             target.text("version"), target.text("manifest"), target.text("slot"), target.number("tries", most=15),
             target.number("ignored"), target.text("withdrawn"), _urgent(target),
+            target.number("staged") if target.has("staged") else 0,
         ),
         offer=None if offer is None else Offer(
             offer.text("version"), offer.text("manifest"), offer.number("size"), _urgent(offer),

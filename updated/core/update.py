@@ -186,7 +186,7 @@ def arm_done(state: State, event: ArmDone, policy: Policy) -> Decision:
     """Reboots when that is allowed."""
     if state.target is None:
         return Decision(state.with_changes(phase=resting_phase(state)))
-    target = replace(state.target, tries=event.tries)
+    target = replace(state.target, tries=event.tries, staged=state.target.staged or event.now)
     text = f"slot {target.slot} boots next, with {event.tries} tries" + ("; it is urgent" if target.urgent else "")
     decision = _staged_again(state.with_changes(target=target, error=None), event, policy)
     return Decision(decision.state, (Record("staged", target.version, text), *decision.effects))
