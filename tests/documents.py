@@ -12,8 +12,11 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from updated.bus import METHODS
-from updated.bus import NAME as BUS_NAME
+from updated.bus.interface import NAME as BUS_NAME
+from updated.bus.interface import description
+from updated.bus.methods import DEEDS
+from updated.bus.properties import INTERFACE, PROPERTIES, SIGNALS
+from updated.bus.service import error_name
 from updated.cli.mends import ERRORS
 from updated.core.errors import CODES
 from updated.core.events import Event
@@ -21,7 +24,10 @@ from updated.core.machine import ANY_PHASE, TABLE
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "packaging/doc"
+BUS_DESCRIPTION = ROOT / "packaging/dbus-1/interfaces/org.updated.Updated1.xml"
 DOCUMENTS = (ROOT / "README.md", *sorted(FOLDER.glob("*.md")))
+
+ANNOUNCED = {"true": "with its value", "invalidates": "by its name"}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -101,19 +107,51 @@ def mends() -> str:
 
 def methods() -> str:
     """The methods of the D-Bus interface."""
-    arguments = {"": "", "s": "string", "t": "unsigned 64-bit number", "h": "open file"}
     return table(
-        ("method", "argument", "polkit action"),
+        ("method", "argument", "polkit action", "what it does"),
         [
-            (f"`{name}`", arguments[signature], f"`{BUS_NAME}.{action}`")
-            for name, (signature, action, _) in METHODS.items()
+            (
+                f"`{name}`", "".join(f"{argument} (`{kind}`)" for argument, kind in deed.method.takes),
+                f"`{BUS_NAME}.{deed.action}`", deed.method.text,
+            )
+            for name, deed in DEEDS.items()
         ],
+    )
+
+
+def properties() -> str:
+    """The properties of the D-Bus interface."""
+    return table(
+        ("property", "type", "announced", "what it is"),
+        [
+            (f"`{each.name}`", f"`{each.signature}`", ANNOUNCED[each.emits], each.text)
+            for each in PROPERTIES
+        ],
+    )
+
+
+def signals() -> str:
+    """The signals of the D-Bus interface."""
+    return table(
+        ("signal", "carries", "when"),
+        [
+            (f"`{each.name}`", ", ".join(f"{name} (`{kind}`)" for name, kind in each.carries), each.text)
+            for each in SIGNALS
+        ],
+    )
+
+
+def bus_errors() -> str:
+    """The errors of the D-Bus interface."""
+    return table(
+        ("error", "code", "meaning"),
+        [(f"`{error_name(name)}`", f"`{name}`", code.meaning) for name, code in CODES.items()],
     )
 
 
 GENERATED: Mapping[str, Callable[[], str]] = {
     "events": events, "transitions": transitions, "errors": errors, "mends": mends,
-    "methods": methods,
+    "methods": methods, "properties": properties, "signals": signals, "bus_errors": bus_errors,
 }
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
 
@@ -139,5 +177,6 @@ if __name__ == "__main__":
 
     for document in DOCUMENTS:
         document.write_text(regenerated(document.read_text()))
+    BUS_DESCRIPTION.write_text(description([INTERFACE]))
     manual.write()
     completions.write()

@@ -32,7 +32,7 @@ from tests.documents import (
     section,
 )
 from updated import __main__ as updated_program
-from updated import bus, daemon
+from updated import daemon
 from updated.cli import __main__ as updatectl
 from updated.cli import exits
 from updated.config import KEYS, read_settings
@@ -243,15 +243,6 @@ def test_every_phase_is_explained_also_what_a_reboot_does_in_it() -> None:
     assert {name for name, *_ in rows(section((FOLDER / "states.md").read_text(), "Phases"))} == phases
     reboot = rows(section(OPERATING.read_text(), "A reboot by hand"))
     assert {name for cell, *_ in reboot for name in phases_of(cell)} == phases
-
-
-def test_the_bus_interface_is_documented_as_it_is() -> None:
-    interface = bus._Interface().introspect()
-    documented = rows(section(OPERATING.read_text(), "D-Bus"))
-    properties = {row[0]: row[1].strip("`") for row in documented if row[1].strip("`") in ("s", "b", "t", "as")}
-    assert properties == {each.name: each.signature for each in interface.properties}
-    signals = {row[0]: match[1] for row in documented if (match := re.search(r"\(`(\w+)`\)", row[1]))}
-    assert signals == {each.name: each.signature for each in interface.signals}
 
 
 def test_every_type_of_check_is_documented_with_its_keys_and_the_pace() -> None:

@@ -7,14 +7,14 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
 from bootctl.model import BootView, SlotState
 from tests.fakes import logind
 from tests.fakes.bus import private_bus
-from updated.bus import Bus
+from updated.bus.service import Bus
 from updated.core.machine import first_state
 from updated.core.policy import Policy
 from updated.core.state import BootFacts
@@ -45,10 +45,7 @@ def seen(address: str, look: Callable[[Lookout], Awaitable[Result]]) -> Result:
         try:
             return await look(lookout)
         finally:
-            bus.disconnect()
-            await bus.lost()
-            connection: Any = bus._bus
-            connection._sock.close()  # dbus-next leaves that to the collector
+            await bus.leave()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)

@@ -29,12 +29,11 @@ from updated.record import storage_error
 from updated.surroundings import Lookout
 
 if TYPE_CHECKING:
-    from updated.bus import Bus
+    from updated.bus.service import Bus
     from updated.metrics import Metrics
 
 log = logging.getLogger("updated")
 
-BUS_RETRY_SECONDS = 30.0
 # How late a change by hand may be noticed while nothing goes on.
 REST_SECONDS = 30.0
 AT_REST = (Phase.IDLE, Phase.WAITING, Phase.STAGED, Phase.FALLEN_BACK, Phase.FAILED)
@@ -155,7 +154,7 @@ async def _rest(engine: Engine, work: asyncio.Task[None]) -> None:
 
 async def _serve(settings: Settings) -> int:
     # Only the daemon needs them, and `updated --once` must work without a bus.
-    from updated.bus import Bus
+    from updated.bus.service import Bus
     from updated.metrics import Metrics
     from updated.metrics_server import serve
 
@@ -176,11 +175,11 @@ async def _serve(settings: Settings) -> int:
     stop_metrics = serve(metrics, settings.metrics_listen)
     loop.add_signal_handler(signal.SIGHUP, _reload, engine, metrics)
     engine.start()
-    connected = await _connected(bus, engine)
+    await _join(bus, engine)
     notify(f"READY=1\nSTATUS={engine.summary()}")
     tasks = [
         asyncio.create_task(engine.run(), name="engine"),
-        asyncio.create_task(_keep_bus(bus, engine, connected=connected), name="bus"),
+        asyncio.create_task(bus.keep(), name="bus"),
         asyncio.create_task(_keep_time(engine, asked), name="time"),
         asyncio.create_task(stopping.wait(), name="signal"),
     ]
@@ -193,7 +192,7 @@ async def _serve(settings: Settings) -> int:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        bus.disconnect()
+        await bus.leave()
         stop_metrics()
     return DONE
 
@@ -222,25 +221,14 @@ def _tick_seconds(engine: Engine) -> float:
     return min(most, REST_SECONDS, max(engine.state.next_check - engine.now(), TICK_SECONDS))
 
 
-async def _connected(bus: Bus, engine: Engine) -> bool:
+async def _join(bus: Bus, engine: Engine) -> None:
+    """Takes our name on the bus, if there is one: the node is looked after without it as well."""
     try:
         await bus.connect(engine.document())
     except UpdatedError as error:
         if error.code != "unreachable":
             raise
         log.warning("%s", error)
-        return False
-    return True
-
-
-async def _keep_bus(bus: Bus, engine: Engine, *, connected: bool) -> None:
-    """The node is looked after without a bus as well; it is taken up when it comes."""
-    while not connected:
-        await asyncio.sleep(BUS_RETRY_SECONDS)
-        connected = await _connected(bus, engine)
-    with contextlib.suppress(Exception):  # it ends in whatever way the socket did
-        await bus.lost()
-    raise UpdatedError("unreachable", "the system bus", "was lost", "systemd starts the daemon again.")
 
 
 def _reload(engine: Engine, metrics: Metrics) -> None:

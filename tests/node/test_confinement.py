@@ -248,7 +248,7 @@ def test_what_reads_the_network_is_loaded_when_nothing_is_left_to_give_up() -> N
 
 
 def test_the_daemon_never_loads_the_confinement() -> None:
-    code = "import sys, updated.daemon, updated.bus, updated.metrics; print('\\n'.join(sys.modules))"
+    code = "import sys, updated.daemon, updated.bus.service, updated.metrics; print('\\n'.join(sys.modules))"
     loaded = set(run(sys.executable, "-c", code).stdout.split())
     assert "updated.children" in loaded
     assert not loaded & {"updated.child", "updated.confinement", "updated.landlock", "updated.seccomp"}

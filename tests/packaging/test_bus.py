@@ -11,6 +11,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.packaging.shipped import PACKAGING, as_nobody_special, as_root, open_folder, run, running
+from updated.bus.methods import DEEDS
 
 BUS_POLICY = PACKAGING / "dbus-1/system.d/org.updated.Updated1.conf"
 BUS_SERVICE = PACKAGING / "dbus-1/system-services/org.updated.Updated1.service"
@@ -22,7 +23,7 @@ PATH = "/org/updated/Updated1"
 OUR_BUS = """
 import asyncio
 from bootctl.model import BootView, SlotState
-from updated.bus import Bus
+from updated.bus.service import Bus
 from updated.core.machine import first_state
 from updated.core.policy import Policy
 from updated.core.state import BootFacts
@@ -38,7 +39,7 @@ async def main():
     bus = Bus(request)
     await bus.connect(DOCUMENT)
     print("ready", flush=True)
-    await bus.lost()
+    await bus.keep()
 
 asyncio.run(main())
 """
@@ -126,9 +127,7 @@ def test_no_other_user_may_own_the_name(bus: str) -> None:
     assert "is not allowed to own the service" in refused.stderr
 
 
-@pytest.mark.parametrize(
-    "method", ["Check", "Install", "Import", "Reboot", "Rollback", "SetChannel", "Hold", "Unhold", "Allow"]
-)
+@pytest.mark.parametrize("method", DEEDS)
 def test_anyone_may_call_a_method_since_polkit_decides(service: str, method: str) -> None:
     assert call(service, f"{NAME}.{method}").returncode == 0
 
@@ -168,23 +167,70 @@ def test_the_actions_keep_to_the_document_type_of_polkit() -> None:
     assert (judged.returncode, judged.stderr) == (0, "")
 
 
+# One user for each case, of those that every Debian has.
+ALLOWED, TESTER, AT_THE_CONSOLE, OTHER = 1, 2, 3, 4
+RULES = f"""
+polkit.addRule(function (action, subject) {{
+    if (subject.user == "daemon" && action.id == "{NAME}.hold")
+        return polkit.Result.YES;
+    if (subject.user == "bin" && action.id == "{NAME}.set-channel" && action.lookup("channel") == "beta")
+        return polkit.Result.YES;
+}});
+"""
+
+
 def polkit(bus: str, script: str, **environment: str) -> CompletedProcess[str]:
-    """`script`, in an empty folder, beside a polkitd that knows our actions and no others."""
-    around = """
+    """`script`, in an empty folder, beside a polkitd that knows our actions, and no others, and `RULES`.
+
+    Of what sd-login(3) reads, the session of the user `AT_THE_CONSOLE` is there: logind's files, and the control group.
+    """
+    around = f"""
 set -eu
 cd "$2"
+mkdir rules rules/rules.d
+printf '%s' "$RULES" >rules/rules.d/10-test.rules
 mount --bind "$1" /usr/share/polkit-1/actions
+mount --bind rules /etc/polkit-1
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/sessions /run/systemd/users /run/systemd/seats
+printf 'UID={AT_THE_CONSOLE}\\nUSER=sys\\nACTIVE=1\\nSTATE=active\\nSEAT=seat0\\nTYPE=tty\\nCLASS=user\\n' \\
+    >/run/systemd/sessions/1
+printf 'NAME=sys\\nSTATE=active\\nDISPLAY=1\\nSESSIONS=1\\nACTIVE_SESSIONS=1\\n' >/run/systemd/users/{AT_THE_CONSOLE}
 /usr/lib/polkit-1/polkitd --no-debug >/dev/null 2>&1 &
 polkitd=$!
 trap 'kill $polkitd; wait $polkitd || true' EXIT
 for _ in $(seq 100); do pkaction >/dev/null 2>&1 && break; sleep 0.05; done
+printf '1:name=systemd:%s\\n0::%s\\n' $(yes /user.slice/user-{AT_THE_CONSOLE}.slice/session-1.scope | head -2) >cgroup
+as() {{
+    user=$1; shift; rm -f go
+    setpriv --reuid=$user --regid=$user --clear-groups sh -c 'until [ -e go ]; do sleep 0.01; done; exec "$@"' as "$@" &
+    caller=$!
+    [ $user != {AT_THE_CONSOLE} ] || mount --bind cgroup /proc/$caller/cgroup
+    touch go; wait $caller
+}}
 """
     with open_folder() as folder:
         return run(
             *as_root("sh", "-c", around + script, "polkit", str(ACTIONS.parent), str(folder), mounts=True),
             DBUS_SYSTEM_BUS_ADDRESS=bus,
+            RULES=RULES,
             **environment,
         )
+
+
+def beside_the_daemon(bus: str, script: str) -> str:
+    """What `script` prints, beside our side of the bus and a polkitd."""
+    around = f"""
+{sys.executable} -c "$OUR_BUS" >requests 2>&1 & daemon=$!
+until grep -q ready requests; do kill -0 $daemon; sleep 0.05; done
+{{
+{script}
+}} 2>&1
+kill $daemon; wait $daemon || true
+"""
+    judged = polkit(bus, around, OUR_BUS=OUR_BUS, IMPORT=IMPORT)
+    assert "Traceback" not in judged.stdout + judged.stderr, judged.stdout + judged.stderr
+    return judged.stdout
 
 
 def test_polkit_knows_one_action_for_each_method(bus: str) -> None:
@@ -197,9 +243,10 @@ def test_polkit_knows_one_action_for_each_method(bus: str) -> None:
         actions[name.removesuffix(":").removeprefix(f"{NAME}.")] = tuple(
             fields[f"implicit {who}"].strip() for who in ("active", "inactive", "any")
         )
-    asks = "auth_admin_keep"
-    changing = ("install", "import", "reboot", "rollback", "set-channel", "hold", "unhold", "allow")
-    assert actions == {"check": ("yes", asks, asks), **dict.fromkeys(changing, (asks, asks, asks))}
+    each_time = ("auth_admin_keep", "auth_admin", "auth_admin")
+    assert set(actions) == {deed.action for deed in DEEDS.values()}
+    assert actions.pop("check") == ("yes", "auth_admin", "auth_admin")
+    assert actions == dict.fromkeys(actions, each_time)
 
 
 @pytest.mark.parametrize("action", ["check", "reboot"])
@@ -208,8 +255,8 @@ def test_polkit_lets_root_through_and_asks_a_remote_user_for_a_password(bus: str
         bus,
         f"""
 pkcheck --action-id {NAME}.{action} --process $$ && echo root passes
-setpriv --reuid=1 --regid=1 --clear-groups sleep 60 & other=$!
-until [ "$(stat -c %u /proc/$other)" = 1 ]; do sleep 0.01; done
+setpriv --reuid={OTHER} --regid={OTHER} --clear-groups sleep 60 & other=$!
+until [ "$(stat -c %u /proc/$other)" = {OTHER} ]; do sleep 0.01; done
 pkcheck --action-id {NAME}.{action} --process $other >/dev/null 2>&1 || echo "other: $?"
 kill $other
 """,
@@ -219,24 +266,82 @@ kill $other
     )
 
 
-def test_the_daemon_does_what_polkit_allows_and_refuses_the_rest_by_name(bus: str) -> None:
-    call = f"busctl --address={bus} call {NAME} {PATH} {NAME} Reboot"
-    judged = polkit(
-        bus,
-        f"""
-{sys.executable} -c "$OUR_BUS" >requests 2>&1 & daemon=$!
-until grep -q ready requests; do sleep 0.05; done
-setpriv --reuid=1 --regid=1 --clear-groups {call} 2>&1 || true
-echo between; cat requests
-{call}
-echo after; cat requests
-kill $daemon; wait $daemon || true
-""",
-        OUR_BUS=OUR_BUS,
+ARGUMENTS = {"s": "string:beta", "t": "uint64:0"}
+
+
+# What dbus-send can't: a call with an open file. It prints what dbus-send does of an error.
+IMPORT = f"""
+import asyncio, os, sys
+from dbus_next import Message, MessageType
+from dbus_next.aio import MessageBus
+
+async def main():
+    bus = await MessageBus(bus_address=os.environ["DBUS_SYSTEM_BUS_ADDRESS"], negotiate_unix_fd=True).connect()
+    reply = await bus.call(Message(destination="{NAME}", path="{PATH}", interface="{NAME}", member="Import",
+                                   signature="h", body=[0], unix_fds=[0]))
+    if reply.message_type is MessageType.ERROR:
+        sys.exit(f"Error {{reply.error_name}}: {{reply.body[0]}}")
+
+user = int(sys.argv[1])
+os.setgroups([])
+os.setgid(user)
+os.setuid(user)
+asyncio.run(main())
+"""
+
+
+def calls(user: int, *members: str) -> str:
+    """A script that calls each method as `user`, and prints a line for each: the method, and `done` or the error."""
+    lines = []
+    for member in members:
+        signature = DEEDS[member].method.signature
+        send = f"dbus-send --system --print-reply --dest={NAME} {PATH} {NAME}.{member} {ARGUMENTS.get(signature, '')}"
+        command = f'{sys.executable} -c "$IMPORT" {user} </dev/null' if signature == "h" else f"as {user} {send}"
+        lines.append(f'if told=$({command} 2>&1); then echo {member} done; else echo {member} "$told"; fi')
+    return "\n".join(lines)
+
+
+def outcomes(printed: str) -> dict[str, str]:
+    return dict(line.split(" ", 1) for line in printed.splitlines())
+
+
+def test_root_passes_for_each_method(bus: str) -> None:
+    told, requests = beside_the_daemon(bus, calls(0, *DEEDS) + "\necho; cat requests").split("\n\n")
+    assert outcomes(told) == dict.fromkeys(DEEDS, "done")
+    assert requests.splitlines() == ["ready", *(f"request {deed.event.__name__} root" for deed in DEEDS.values())]
+
+
+def test_a_user_without_a_right_is_refused_each_method_by_name(bus: str) -> None:
+    done = beside_the_daemon(bus, calls(OTHER, *DEEDS) + "\necho; cat requests")
+    told, requests = done.split("\n\n")
+    for member, outcome in outcomes(told).items():
+        assert f"the action {NAME}.{DEEDS[member].action}: polkit says no." in outcome
+        assert outcome.startswith(f"Error {NAME}.Error.NotAuthorized:")
+    assert len(outcomes(told)) == len(DEEDS)
+    assert requests.split() == ["ready"]
+
+
+def test_a_rule_lets_one_user_do_one_thing_alone(bus: str) -> None:
+    done = outcomes(beside_the_daemon(bus, calls(ALLOWED, *DEEDS)))
+    assert [member for member, outcome in done.items() if outcome == "done"] == ["Hold"]
+    assert all("polkit says no" in outcome for member, outcome in done.items() if member != "Hold")
+
+
+def test_a_rule_sees_which_channel_is_wanted(bus: str) -> None:
+    to_beta = calls(TESTER, "SetChannel")
+    assert beside_the_daemon(bus, to_beta) == "SetChannel done\n"
+    assert f"Error {NAME}.Error.NotAuthorized:" in beside_the_daemon(bus, to_beta.replace("beta", "stable"))
+
+
+def test_a_person_at_the_console_may_check_and_is_asked_for_the_rest(bus: str) -> None:
+    done = outcomes(beside_the_daemon(bus, calls(AT_THE_CONSOLE, *DEEDS)))
+    assert [member for member, outcome in done.items() if outcome == "done"] == ["Check"]
+
+
+def test_without_polkit_root_alone_passes(bus: str) -> None:
+    done = beside_the_daemon(
+        bus, f"kill $polkitd; wait $polkitd || true\n{calls(OTHER, 'Check')}\necho; {calls(0, 'Check')}"
     )
-    refused, _, rest = judged.stdout.partition("between\n")
-    before, _, after = rest.partition("after\n")
-    assert "org.updated.Updated1.reboot: polkit says no" in refused, judged.stdout + judged.stderr
-    assert "Traceback" not in refused
-    assert before.split() == ["ready"]
-    assert after.splitlines() == ["ready", "request RebootRequested root"]
+    refused, passed = done.split("\n\n")
+    assert "polkit does not answer" in refused
+    assert passed == "Check done\n"

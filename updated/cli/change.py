@@ -112,6 +112,13 @@ async def _call(member: str, signature: str, arguments: list[Any], files: list[i
         raise UpdatedError(
             "daemon-not-running", "the daemon", "is not on the bus", "Start it: systemctl start updated."
         )
+    if name.endswith(".LimitsExceeded"):
+        raise UpdatedError("not-possible-now", f"the call of {member}", text, "Try it again in a moment.")
+    if name.endswith((".UnknownMethod", ".UnknownInterface", ".InvalidArgs")):
+        raise UpdatedError(
+            "internal", f"the call of {member}", f"the daemon is of another version ({text})",
+            "Restart it: systemctl restart updated.",
+        )
     code = "not-authorized" if name.endswith(".AccessDenied") else "internal"
     raise UpdatedError(code, f"the call of {member}", text or name, "'updatectl log' shows what the daemon says.")
 

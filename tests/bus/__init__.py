@@ -1,0 +1,1 @@
+"""The interface on the bus, before a real dbus-daemon, and judged by busctl."""
