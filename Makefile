@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint docs deb wheel bench powercut conformance system-packages clean help
+.PHONY: demo test lint docs deb wheel bench powercut e2e e2e-powercut conformance system-packages clean help
 
 help: ## Show the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 system-packages:
 	@sh packaging/install-system-packages
@@ -24,8 +24,9 @@ lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: $(STAMP) lint ## Everything that continuous integration checks
-	$(BIN)/pytest -n 2 --dist loadfile
+test: $(STAMP) lint deb ## Everything that continuous integration checks
+	$(BIN)/pytest -n 2 --dist loadfile --e2e=no
+	$(BIN)/pytest tests/e2e -m ci
 
 # As root, for block devices; what takes long to make is kept in build/bench.
 bench: $(STAMP) ## Compare with other tools; see packaging/doc/benchmark.md
@@ -37,6 +38,13 @@ bench: $(STAMP) ## Compare with other tools; see packaging/doc/benchmark.md
 
 powercut: $(STAMP) ## Cut each change of the boot reference at each write; see packaging/doc/crash-model.md
 	$(BIN)/pytest tests/crash tests/qemu --every-cut --write-table
+
+# What is built for the machines is kept in build/e2e, and so are their logs.
+e2e: $(STAMP) deb ## Boot the machine image in QEMU, and go through all scenarios with both loaders
+	$(BIN)/pytest tests/e2e --e2e=all
+
+e2e-powercut: $(STAMP) deb ## Cut the power of a whole machine at 20 instants, and its log of writes at each write
+	$(BIN)/pytest tests/e2e --e2e=all -m powercut --cuts 20
 
 SUITE ?= build/tuf-conformance
 conformance: $(STAMP) ## The public TUF conformance suite, from its checkout SUITE=

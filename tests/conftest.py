@@ -11,7 +11,11 @@ settings.load_profile("without-deadline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of `make powercut`, and of the files that a person has looked at."""
+    """The options of `make powercut`, `make e2e`, `make e2e-powercut`, and of the files that a person has looked at."""
     parser.addoption("--every-cut", action="store_true", help="boot the real loaders from every cut, and no sample")
+    parser.addoption(
+        "--e2e", choices=("no", "ci", "all"), default="ci", help="which tests boot the machine image (default: ci)"
+    )
+    parser.addoption("--cuts", type=int, help="how often the power of a whole machine is cut (default: 2)")
     parser.addoption("--write-table", action="store_true", help="write the table of packaging/doc/crash-model.md")
     parser.addoption("--write-golden", action="store_true", help="write what updatectl shows to tests/cli/golden")
