@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from updated.cli.paper import Paper, plain
-from updated.cli.when import length, moment, with_local_times
+from updated.cli.when import epoch, length, moment, with_local_times
 from updated.cli.why import obstacles, title
 from updated.core.errors import UpdatedError
 from updated.core.probation import probation_text
@@ -135,7 +135,9 @@ def _checked(document: Mapping[str, Any], now: float) -> str:
         return ""  # a daemon that could not start knows only why
     checked = moment(document["last_check"], now) if document["last_check"] else "never"
     follows = document["next_check"] if document["alive"] else None
-    return checked + (f"; next at {moment(follows, now)}" if follows else "")
+    if not follows or epoch(follows) <= now:  # whose time has come is looked at in this moment
+        return checked
+    return f"{checked}; next at {moment(follows, now)}"
 
 
 def _install_text(install: Mapping[str, Any]) -> str:

@@ -151,7 +151,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         "error": None if state.error is None else state.error.to_json(),
         "failures": state.failures,
         "last_check": _time(state.last_check),
-        "next_check": _time(state.next_check) if policy.repository else None,
+        "next_check": _time(state.next_check or None) if policy.repository else None,
         "hold": None if state.hold is None or not state.hold.active(now) else {
             "by": state.hold.by, "until": _time(state.hold.until),
         },
