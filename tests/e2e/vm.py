@@ -52,6 +52,7 @@ class Machine:
         self._boot_id = ""
         self._seen_resets = 0
         self._was_reset = False
+        self._plugged = True
         self._log_writes: Path | None = None
         self._more: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
@@ -128,9 +129,11 @@ class Machine:
         return self._qmp.execute(command, **arguments)
 
     def network(self, *, up: bool) -> None:
-        """Plug the network cable in, or pull it."""
+        """Plug the network cable in, or pull it: it stays so over resets and while the machine is off."""
         self.story.tell("network cable: in" if up else "network cable: out")
-        self.qmp("set_link", name="card", up=up)
+        self._plugged = up
+        if self._qmp is not None:
+            self.qmp("set_link", name="card", up=up)
 
     # --------------------------------------------------------------------------------------------------- console
 
@@ -302,6 +305,8 @@ class Machine:
         except RuntimeError as error:
             words = (self.folder / "qemu.log").read_text(errors="replace")[-2000:]
             raise RuntimeError(f"QEMU did not start: {words}") from error
+        if not self._plugged:
+            self.qmp("set_link", name="card", up=False)
 
     def _go_on(self) -> None:
         """If the machine was reset, start it anew: in the thread of the test, with which QEMU ends."""
