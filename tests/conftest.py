@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # How long one example takes says more of the machine than of the code.
-settings.register_profile("without-deadline", deadline=None)
+settings.register_profile("without-deadline", deadline=None, suppress_health_check=(HealthCheck.too_slow,))
 settings.load_profile("without-deadline")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import importlib.metadata
+import itertools
 import socket
 import subprocess
+import threading
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +32,7 @@ from updated.core.status import Progress, Report, status_document
 from updated.core.surroundings import Grace
 from updated.core.windows import Window, Windows
 from updated.metrics import MOST_REASONS, Metrics
-from updated.metrics_server import serve
+from updated.metrics_server import MOST_CONNECTIONS, serve
 
 STATE = first_state(BootFacts("b", "1.2.0", "boot", BootView((("a", SlotState(1, 0, True)), ("b", SlotState())))), 0.5)
 
@@ -321,3 +324,36 @@ def test_every_place_has_the_same_content(tmp_path: Path) -> None:
     one, *others = asyncio.run(read_all())
     assert b'updated_rollbacks_total{reason="fell-back"} 1.0' in one
     assert others == [one, one]
+
+
+def test_connections_that_say_nothing_take_no_more_threads_than_a_few(tmp_path: Path) -> None:
+    path = f"{tmp_path}/m.sock"
+
+    def connected() -> socket.socket:
+        made = socket.socket(socket.AF_UNIX)
+        made.settimeout(10)
+        made.connect(path)
+        return made
+
+    def answers() -> bool:
+        with connected() as one, contextlib.suppress(ConnectionError):
+            one.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return one.recv(12) == b"HTTP/1.0 200"
+        return False
+
+    async def crowd() -> None:
+        stop = serve(Metrics(), f"unix:{path}")
+        silent = [await asyncio.to_thread(connected) for _ in range(MOST_CONNECTIONS + 8)]
+        try:
+            # The first one that is closed is one too many; those before it have been taken.
+            assert await asyncio.to_thread(silent[MOST_CONNECTIONS].recv, 1) == b""
+            names = [each.name for each in threading.enumerate()]
+            assert sum("process_request" in name for name in names) == MOST_CONNECTIONS
+            assert not await asyncio.to_thread(answers)
+            for each in silent:
+                each.close()
+            await asyncio.to_thread(lambda: next(filter(None, (answers() for _ in itertools.count()))))
+        finally:
+            stop()
+
+    asyncio.run(asyncio.wait_for(crowd(), 30))

@@ -212,7 +212,8 @@ def read_settings(root: str = "/") -> Settings:
     zone = read_zone(layered, root, windows["time_zone"]) if used else UTC
     reboots = read_windows(layered, "windows.reboot", windows["reboot"], zone)
     reboot_takes = windows["reboot_takes_minutes"] * 60 or probation + USUAL_REBOOT_SECONDS
-    check_room(layered, reboots, reboot_takes)
+    care = _care(updates, repository["url"])
+    check_room(layered, reboots, reboot_takes, care.grace)
     off_switch = below(root, OFF_SWITCH)
     switched_off = os.path.exists(off_switch)
     place = layered.origin("updates.enabled")
@@ -246,7 +247,7 @@ def read_settings(root: str = "/") -> Settings:
             reboots=reboots,
             reboot_takes=reboot_takes,
             sentinel=updates["reboot"] != "none",
-            care=_care(updates, repository["url"]),
+            care=care,
         ),
         reboot_command=tuple(updates["reboot_command"]),
         start_command=tuple(updates["start_command"]),

@@ -19,6 +19,9 @@ from updated.metrics import CONTENT_TYPE, Metrics
 
 log = logging.getLogger("updated")
 
+# Anybody on this machine may connect and say nothing; the service may have so many threads and processes only.
+MOST_CONNECTIONS = 16
+
 
 class _Handler(WSGIRequestHandler):
     timeout = 10
@@ -34,6 +37,26 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 16
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return self._free.acquire(blocking=False)  # it is closed at once otherwise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
 
 class _Server6(_Server):
@@ -69,7 +92,7 @@ def serve(metrics: Metrics, listen: str) -> Callable[[], None]:
     try:
         if kind == "unix":
             os.makedirs(os.path.dirname(place), exist_ok=True)
-            server: _Server = _UnixServer(place, _Handler)  # type: ignore[arg-type]
+            server: _Server = _UnixServer(place, _Handler)
         else:
             host, _, port = listen.rpartition(":")
             family = _Server6 if host.startswith("[") else _Server

@@ -14,6 +14,8 @@ from updated.core.windows import DAYS, WEEK_MINUTES, Rate, Window, Windows
 
 LOCAL_TIME = "localtime"
 MOST_ENTRIES = 16
+# A window is not noticed at once, and the baseline is taken before the command to reboot.
+BEGIN_SECONDS = 300
 _ZONE_MEND = 'Install the zones (Debian\'s package tzdata), or write time_zone = "UTC" and the times in UTC.'
 _SPAN_KEYS = ("days", "start", "length_minutes")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
@@ -61,14 +63,19 @@ def read_rates(layered: Layered, key: str, entries: list[Any], zone: tzinfo) -> 
     return tuple(rates)
 
 
-def check_room(layered: Layered, windows: Windows, seconds: int) -> None:
-    """Raises `ConfigError` when no reboot window is ever as long as a reboot is expected to take, in `seconds`."""
+def check_room(layered: Layered, windows: Windows, takes: int, grace: int) -> None:
+    """Raises `ConfigError` when no reboot window is ever as long as all that has to happen in it.
+
+    A reboot is expected to take `takes` seconds, and people who are logged in get `grace` seconds before it.
+    """
+    seconds = BEGIN_SECONDS + grace + takes
     if windows.longest is not None and windows.longest < seconds:
         raise layered.error(
             "windows.reboot",
-            f"the longest is open for {windows.longest // 60} minutes, and a reboot with its checks takes "
-            f"{-(-seconds // 60)}",
-            "Make one longer, or set reboot_takes_minutes to what it does take.",
+            f"the longest is open for {windows.longest // 60} minutes, and a reboot needs {-(-seconds // 60)}: "
+            f"{BEGIN_SECONDS // 60} to begin, {grace // 60} for people who are logged in, and {-(-takes // 60)} for "
+            "itself and its checks",
+            "Make one longer, or set reboot_takes_minutes to what it does take, or a lower users_grace_minutes.",
         )
 
 

@@ -138,8 +138,8 @@ def test_progress_is_of_a_known_step_and_never_beyond_its_end(changes: dict[str,
         ({"offer": {**GOOD["offer"], "version": "x" * 65}}, "offer.version is longer than 64"),
         ({"offer": {**GOOD["offer"], "manifest": "x"}}, "offer.manifest is not a SHA-256 digest"),
         ({"offer": {**GOOD["offer"], "urgent": 1}}, "offer.urgent is not true or false"),
-        ({"reasons": [{"code": "x", "text": "y" * 5000, "until": None}]}, "reasons[0].text is longer than 4096"),
-        ({"reasons": [{"code": "x", "text": "\x1b[2J"}]}, "reasons[0].text holds control characters"),
+        ({"reasons": [{"code": "wave", "text": "y" * 5000, "until": None}]}, "reasons[0].text is longer than 4096"),
+        ({"reasons": [{"code": "wave", "text": "\x1b[2J"}]}, "reasons[0].text holds control characters"),
         ({"reasons": [{"code": "x", "text": "y"}] * 1001}, "reasons has more than 1000 entries"),
         ({"expiries": {"root": "soon"}}, "expiries.root is not a whole number"),
         ({"lifetimes": {"root": -1}}, "lifetimes.root is not between"),
@@ -151,3 +151,9 @@ def test_what_the_state_could_not_hold_is_refused(changes: dict[str, Any], words
     with pytest.raises(UpdatedError) as caught:
         check_answer({**GOOD, **changes}, running="0.1")
     assert words in caught.value.cause
+
+
+def test_the_downloader_gives_no_reasons_but_those_of_a_channel() -> None:
+    for code in ("users", "inhibited", "no-repository", "reboot-window", "made-up"):
+        with pytest.raises(UpdatedError, match="is no reason that a channel gives"):
+            check_answer({**GOOD, "reasons": [{"code": code, "text": "leave at once", "until": 5}]}, running="0.1")

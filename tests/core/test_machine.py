@@ -590,6 +590,34 @@ def test_a_hook_that_took_too_long_leads_to_no_reboot_outside_of_the_window() ->
         assert decision.state.phase is (Phase.REBOOTING if begins else Phase.STAGED)
 
 
+def test_a_look_that_failed_lets_no_reboot_window_pass_by() -> None:
+    looking = staged().with_changes(phase=Phase.CHECKING)
+    failed = decide(looking, events.Failed(80000, 0.5, NETWORK), IN_WINDOWS).state
+    assert failed.next_check > 80000
+    assert codes(decide(failed, events.Tick(80001, 0.5), IN_WINDOWS)) == ["reboot-window"]
+    far = failed.with_changes(next_check=90000)
+    opened = decide(far, events.Tick(86400, 0.5), IN_WINDOWS)
+    assert kinds(opened) == [effects.Baseline, effects.AskHooks]
+
+
+def test_a_reboot_that_failed_is_not_tried_again_at_each_tick() -> None:
+    for code in ("reboot-failed", "boot-reference", "internal"):
+        error = UpdatedError(code, "the command", "failed", "Look.")
+        rebooting = passed(decide(staged(), events.RebootRequested(NOW, 0.5, "root"), POLICY)).state
+        failed = decide(rebooting, events.Failed(NOW, 0.5, error), POLICY).state
+        assert not decide(failed, events.Tick(failed.next_check - 1, 0.5), POLICY).effects
+        assert kinds(decide(failed, events.Tick(failed.next_check, 0.5), POLICY))[-1] is effects.AskHooks
+
+
+def test_what_a_new_pin_admits_goes_before_what_is_staged_and_not_admitted() -> None:
+    looking = staged().with_changes(phase=Phase.CHECKING)
+    for pin in (Pin(only="1.0.5"), Pin(newest="1.0.5")):
+        found = events.CheckDone(NOW, 0.5, Offer("1.0.5", "m105", 7), ())
+        decision = decide(looking, found, Policy(pin=pin))
+        assert kinds(decision) == [effects.Invalidate, effects.Record, effects.Fetch]
+        assert decision.state.target == Target("1.0.5", "m105", "b")
+
+
 def test_installing_at_once_waits_for_the_reboot_window_and_a_persons_reboot_does_not() -> None:
     insisted = decide(staged().with_changes(insist=True, hold=Hold("eva")), events.ArmDone(7200, 0.5, 3), IN_WINDOWS)
     assert (insisted.state.phase, codes(insisted)) == (Phase.STAGED, ["reboot-window"])

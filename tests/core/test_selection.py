@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.core.strategies import channels, digests, places, versions
 from updated.core.release import Channel, ChannelEntry, Recall
 from updated.core.rollout import Place, Rollout
-from updated.core.selection import Choice, Pin, choose, effective_floor, is_urgent, unreachable
+from updated.core.selection import OF_A_CHANNEL, Choice, Pin, choose, effective_floor, is_urgent, unreachable
 from updated.core.version import Version
 
 NOW = 1_800_000_000
@@ -322,6 +322,7 @@ def test_whatever_the_channel_says_the_choice_keeps_every_rule(
         channel, running, denied=denied, floor=floor, place=place, now=now, any_wave=any_wave,
         allow_downgrade=allow_downgrade,
     )
+    assert {reason.code for reason in choice.reasons} <= OF_A_CHANNEL
     chosen = choice.entry
     if chosen is None:
         assert choice.reasons

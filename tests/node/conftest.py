@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import nginx
+from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
 from tests.node.bench import Bench, bench
 from tests.node.world import Publisher, make_machine
@@ -26,6 +27,13 @@ def server(publisher: Publisher) -> Iterator[str]:
     """The URL of the repository on nginx."""
     with nginx.serve(publisher.repository) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def bus() -> Iterator[str]:
+    """The address of a bus that the tests of a module share."""
+    with private_bus() as address:
+        yield address
 
 
 @pytest.fixture

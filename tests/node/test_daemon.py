@@ -15,24 +15,16 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bootctl import gpt
 from tests.fakes import nginx
-from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher, make_machine, program_for_everybody
 from updated.children import account, sweep
 from updated.core.errors import UpdatedError
-
-
-@pytest.fixture(scope="module")
-def bus() -> Iterator[str]:
-    with private_bus() as address:
-        yield address
 
 
 @pytest.fixture

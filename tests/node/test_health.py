@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.fakes import nginx
-from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher, make_machine
 
@@ -41,12 +40,6 @@ def sick_machine(tmp_path: Path, publisher: Publisher, server: str, bus: str) ->
     made = factory(tmp_path / "machine", publisher, server, bus, sick=True)
     yield made
     made.power_off()
-
-
-@pytest.fixture(scope="module")
-def bus() -> Iterator[str]:
-    with private_bus() as address:
-        yield address
 
 
 @pytest.fixture

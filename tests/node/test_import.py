@@ -14,17 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher, make_machine, program_for_everybody
 
 NO_URL = ('url = "http://127.0.0.1:9/"\n', "")
-
-
-@pytest.fixture(scope="module")
-def bus() -> Iterator[str]:
-    with private_bus() as address:
-        yield address
 
 
 @pytest.fixture

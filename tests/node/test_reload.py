@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher, make_machine
 from updated import record
@@ -22,12 +21,6 @@ from updated.core.state import parse_state
 # Slow enough that a phase can be met, and that the daemon must be told to go on from it.
 SLOW = '\n[[fetch.bandwidth]]\nstart = "00:00"\nlength_minutes = 1440\nlimit = 20000\n'
 SLOW_HOOK = "#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.1; done\n"
-
-
-@pytest.fixture(scope="module")
-def bus() -> Iterator[str]:
-    with private_bus() as address:
-        yield address
 
 
 @pytest.fixture
@@ -68,7 +61,7 @@ def reload(node: Machine, config: str) -> None:
 def closed(kind: str) -> str:
     """A window that opens in six hours."""
     start = datetime.now(UTC) + timedelta(hours=6)
-    return f'\n[[windows.{kind}]]\nstart = "{start:%H:%M}"\nlength_minutes = 60\n'
+    return f'\n[[windows.{kind}]]\nstart = "{start:%H:%M}"\nlength_minutes = 120\n'
 
 
 def with_key(config: str, line: str) -> str:

@@ -12,19 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.bus import private_bus
 from tests.node.bench import IMAGE_SIZE, WAITING, Bench, bench
 from updated.config import read_settings
 from updated.daemon import one_cycle
 from updated.engine import Engine
 
 HOUR = 3600
-
-
-@pytest.fixture(scope="module")
-def bus() -> Iterator[str]:
-    with private_bus() as address:
-        yield address
 
 
 @pytest.fixture

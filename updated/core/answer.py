@@ -10,7 +10,7 @@ from updated.core.document import Misfit, Object, parsed
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
 from updated.core.release import is_name
-from updated.core.selection import Reason
+from updated.core.selection import OF_A_CHANNEL, Reason
 from updated.core.state import Offer
 from updated.core.version import Version
 
@@ -145,7 +145,11 @@ def _numbers(answer: Object, key: str) -> list[tuple[str, int]]:
 
 def _reason(part: Object) -> Reason:
     until = part.number("until", most=MAX_EPOCH) if part.has("until") else None
-    return Reason(part.line("code", most=64), part.line("text"), until)
+    code = part.line("code", most=64)
+    if code not in OF_A_CHANNEL:
+        # What the node takes for its own would move the time of people who are logged in, or of the next look.
+        raise Misfit(f"{part.name('code')}: {code!r} is no reason that a channel gives")
+    return Reason(code, part.line("text"), until)
 
 
 def _read(read: Callable[[], T]) -> T:

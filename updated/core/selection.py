@@ -21,6 +21,13 @@ class Reason:
     until: int | None = None
 
 
+# The codes of the reasons that follow from a channel; all others are of what the node itself knows.
+OF_A_CHANNEL = frozenset({
+    "ahead", "barrier", "below-floor", "deadend", "denied", "downgrade", "empty-channel", "minimum", "pinned",
+    "recalled", "up-to-date", "wave",
+})  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Pin:
     """What the configuration admits: the version `only` alone, or nothing newer than `newest`; all when both are empty.

@@ -54,6 +54,8 @@ from updated.core.version import is_older
 REBOOT_SECONDS = 600
 # A reason that ends soon is not looked at more often than this.
 SHORTEST_WAIT_SECONDS = 60
+# After one of these a reboot waits for its next try; a look for a release that failed lets no window pass by.
+OF_THE_REBOOT = ("hook-refused", "reboot-failed", "boot-reference", "slot-missing", "internal")
 IMPORT_AGAIN = "Then import it again: what was handed over is not kept."
 
 
@@ -97,10 +99,13 @@ def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
 def _is_better(offer: Offer | None, target: Target, policy: Policy) -> bool:
     """Whether `offer` goes before what is staged. An older one does not: a person may have gone before its wave.
 
-    What is staged and has become urgent since is sealed again: the downloader's word for it is not enough.
+    But it does before what a pin does not admit, which would wait for ever. What is staged and has become urgent since
+    is sealed again: the downloader's word for it is not enough.
     """
-    if offer is None or is_older(offer.version, target.version):
+    if offer is None:
         return False
+    if is_older(offer.version, target.version):
+        return policy.pin.obstacle(target.version) is not None
     return offer.manifest != target.manifest or (at_once(policy, offer) and not target.urgent)
 
 
@@ -202,7 +207,8 @@ def tick_staged(state: State, event: Tick, policy: Policy) -> Decision:
         if state.error is None or not is_due(policy, state.next_check, event.now):
             return Decision(state)  # without an error it is being done: a baseline takes its time
         return Decision(state.with_changes(error=None), _arm(state.target, policy))
-    if state.error is not None and not is_due(policy, state.next_check, event.now):
+    went_wrong = state.error is not None and state.error.code in OF_THE_REBOOT
+    if went_wrong and not is_due(policy, state.next_check, event.now):
         return Decision(state)
     if not reboot_obstacles(state, policy, event.now):
         return _staged_again(state, event, policy)
