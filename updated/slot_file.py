@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 import stat
 from collections.abc import Collection, Iterator
 
@@ -162,6 +163,8 @@ class SlotFile:
                             "Remove this name of it: it is a link.",
                         )
             try:
+                # Whoever opens it meanwhile has a signal sent to us: SIGIO would end this process, SIGURG does not.
+                fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
                 fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
                 fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
             except BlockingIOError:
