@@ -14,6 +14,8 @@ from bootctl.settings import BootSettings
 # Words are separated by blanks; double quotes keep blanks within a value (Linux, lib/cmdline.c).
 _WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _SLOT: Final = re.compile(r"[a-z0-9]+")
+# What a kernel is given that was started without firmware and loader.
+BY_KEXEC: Final = "updated.kexec"
 
 
 def running_slot(settings: BootSettings) -> str:
@@ -78,6 +80,19 @@ def active_slot(root: str, partuuids: Mapping[str, str]) -> str | None:
     return _slot_of_root(arguments, partuuids)
 
 
+def booted_by_kexec(root: str) -> bool:
+    """Whether the system below `root` was started by kexec: what the firmware says of its last boot is not of this one.
+
+    Reads ROOT/proc/cmdline.
+    """
+    return _command_line(root).get(BY_KEXEC) == "1"
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a kernel's command line as they stand there, with their quotes."""
+    return _WORD.findall(line)
+
+
 def _slot_of_root(arguments: Mapping[str, str], partuuids: Mapping[str, str]) -> str | None:
     scheme, _, partuuid = arguments.get("root", "").partition("=")
     return partuuids.get(partuuid.lower()) if scheme == "PARTUUID" else None
@@ -93,7 +108,7 @@ def _command_line(root: str) -> dict[str, str]:
 
 def _arguments(line: str) -> dict[str, str]:
     arguments: dict[str, str] = {}
-    for word in _WORD.findall(line):
+    for word in words_of(line):
         plain = word.replace('"', "")
         if plain == "--":
             break  # what follows is for init

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from bootctl.active import booted_by_kexec
 from bootctl.errors import BootError
 from bootctl.model import BootView
 from bootctl.settings import BACKENDS, BootSettings
@@ -83,7 +84,7 @@ def _grub(settings: BootSettings) -> Backend:
 def _efi(settings: BootSettings) -> Backend:
     from bootctl.efi import Efi
 
-    return Efi(settings.efivars, settings.efi_backup)
+    return Efi(settings.efivars, settings.efi_backup, by_firmware=not booted_by_kexec(settings.root))
 
 
 # In the order in which they are looked for: what only a machine that was set up for it has comes first. Each is loaded

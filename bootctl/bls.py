@@ -9,10 +9,11 @@ text of an image counts, how entries are sorted, and what a pattern means. No fu
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
+
+from bootctl.pe import Pread, sections
 
 CONF: Final = ".conf"
 UKI: Final = ".efi"
@@ -28,8 +29,6 @@ _MOST_COUNTED: Final = 2**31 - 1
 _LINE_END: Final = re.compile(r"[\r\n]")
 _VERSION_LINE: Final = re.compile(rb"version [0-9]{10}")
 _NUMBER: Final = re.compile(r"[0-9]{10}")
-# As Microsoft's loader of PE files limits them.
-_MOST_SECTIONS: Final = 96
 _MOST_TEXT: Final = 64 * 1024
 
 _Ordered = TypeVar("_Ordered", int, str)
@@ -243,34 +242,18 @@ def with_version(data: bytes, version: int, *, sort_key: str | None = None) -> b
     return b"".join([*top, *kept, end, hidden])
 
 
-def uki_entry(name: FileName, pread: Callable[[int, int], bytes]) -> Entry | None:
+def uki_entry(name: FileName, pread: Pread) -> Entry | None:
     """The entry in a unified kernel image, whose bytes `pread(offset, length)` gives; None if systemd-boot ignores it.
 
     The os-release in the section .osrel describes it (bootspec_pick_name_version_sort_key).
     """
-    release = dict(pairs(_section(pread, b".osrel"), "="))
+    described = next((section for section in sections(pread) if section.name == b".osrel"), None)
+    text = pread(described.offset, min(described.size, _MOST_TEXT)) if described is not None else b""
+    release = dict(pairs(text, "="))
     if not release.keys() & {"PRETTY_NAME", "IMAGE_ID", "NAME", "ID"}:
         return None
     versions = (release[key] for key in ("IMAGE_VERSION", "VERSION", "VERSION_ID", "BUILD_ID") if key in release)
     return Entry(name, release.get("IMAGE_ID", release.get("ID")), None, next(versions, None))
-
-
-def _section(pread: Callable[[int, int], bytes], wanted: bytes) -> bytes:
-    """The section `wanted` of a PE file (Microsoft's PE Format), or b""."""
-    dos = pread(0, 64)
-    if len(dos) < 64 or not dos.startswith(b"MZ"):
-        return b""
-    (start,) = struct.unpack_from("<I", dos, 60)
-    coff = pread(start, 24)
-    if len(coff) < 24 or not coff.startswith(b"PE\0\0"):
-        return b""
-    (count,), (optional,) = struct.unpack_from("<H", coff, 6), struct.unpack_from("<H", coff, 20)
-    table = pread(start + len(coff) + optional, 40 * min(count, _MOST_SECTIONS))
-    for at in range(0, len(table) - 39, 40):
-        if table[at : at + 8].rstrip(b"\0") == wanted:
-            in_memory, _, in_file, offset = struct.unpack_from("<IIII", table, at + 8)
-            return pread(offset, min(in_memory, in_file, _MOST_TEXT))
-    return b""
 
 
 def matches(pattern: str, identity: str) -> bool:

@@ -28,18 +28,20 @@ _KNOWN_ATTRIBUTES: Final = 0x7FFFFFFF
 
 class Efi:
     """The backend for the variables in the folder `efivars`. The folder `backup` holds a copy of each slot's entry,
-    since some firmware removes an entry when it can't find its file system.
+    since some firmware removes an entry when it can't find its file system. Without `by_firmware` the kernel that runs
+    was started by kexec, and BootCurrent is that of a boot before.
 
     The firmware knows an order and no priorities: what was committed with 1 and 0 may be read back as 2 and 0.
     """
 
-    def __init__(self, efivars: str, backup: str) -> None:
+    def __init__(self, efivars: str, backup: str, *, by_firmware: bool = True) -> None:
         self.name = "efi"
         self.most_tries = 1
         self.counts_confirmed = False
         self._folder = efivars
         self._variables = EfiVariables(efivars)
         self._backup = backup
+        self._by_firmware = by_firmware
 
     def read(self) -> BootView:
         """Raises BootError `efi-variables-missing`, `efi-unreadable`, `efi-corrupt`, `no-slots`."""
@@ -211,6 +213,8 @@ class Efi:
 
     def _current(self) -> int | None:
         """None also when it is damaged: what starts does not depend on it."""
+        if not self._by_firmware:
+            return None
         try:
             return self._number("BootCurrent")
         except BootError as error:

@@ -22,6 +22,8 @@ LOCAL_FOLDERS: Final = ("/etc/updated/updated.toml.d", "/run/updated/updated.tom
 DEFAULT_GRUBENV: Final = "/boot/grub/grubenv"
 DEFAULT_COMPONENT: Final = "rootfs"
 SLOT_IN_PATH: Final = "{slot}"
+# Of components that are files: the unified kernel image of a slot.
+KERNEL: Final = "kernel"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _SLOT: Final = re.compile(r"[a-z0-9]{1,16}")
 DEFAULT_EFIVARS: Final = "/sys/firmware/efi/efivars"

@@ -95,6 +95,28 @@ def test_layers_override_each_other_key_by_key(tmp_path: Path) -> None:
     assert (found.policy.interval, found.policy.reboot_automatically, found.reboot_command) == (10, False, ("true",))
 
 
+KERNELS = '[disk]\nfiles = { kernel = "/efi/EFI/updated/{slot}.efi" }\n'
+
+
+def test_kexec_is_a_reboot_by_itself_where_the_kernel_is_a_file(tmp_path: Path) -> None:
+    found = read(tmp_path, f'[updates]\nreboot = "kexec"\n{KERNELS}')
+    assert (found.kexec, found.policy.reboot_automatically, found.policy.sentinel) == (True, True, True)
+    assert not read(tmp_path, KERNELS).kexec
+
+
+@pytest.mark.parametrize(
+    ("more", "mend"),
+    [
+        ("", r"\[disk\] files has no kernel\. Set files = \{ kernel = "),
+        ('[disk]\nfiles = { dtb = "/efi/{slot}.dtb" }\n', r"\[disk\] files has no kernel"),
+        (f'{KERNELS}[boot]\nbackend = "tryboot"\n', r'alone starts a trial with the backend tryboot\. Use "reboot"'),
+    ],
+)
+def test_kexec_is_refused_where_it_can_not_be(tmp_path: Path, more: str, mend: str) -> None:
+    with pytest.raises(ConfigError, match=rf"updated\.toml:6: updates\.reboot: .*{mend}"):
+        read(tmp_path, f'[updates]\nreboot = "kexec"\n{more}')
+
+
 def test_downgrades_are_allowed_by_a_word_of_the_operator(tmp_path: Path) -> None:
     assert read(tmp_path, "[updates]\nallow_downgrade = true\n").policy.allow_downgrade
 
@@ -132,7 +154,7 @@ def test_who_switched_updates_off_is_named(tmp_path: Path) -> None:
         ("[updates]\ninterval_seconds = true", "updates.interval_seconds: True is not accepted"),
         ("[updates]\ninterval_seconds = 3600.0", "updates.interval_seconds: 3600.0 is not accepted"),
         ("[updates]\ninterval_seconds = 2592001", "updates.interval_seconds: 2592001 is not accepted"),
-        ("[updates]\nreboot = 'never'", "'never' is not accepted. It holds \"reboot\", \"sentinel\" or \"none\""),
+        ("[updates]\nreboot = 'never'", "It holds \"reboot\", \"kexec\", \"sentinel\" or \"none\""),
         ("[updates]\nreboot = []", "updates.reboot: [] is not accepted"),
         ("[updates]\nreboot_command = 'reboot'", "updates.reboot_command: 'reboot' is not accepted"),
         ("[updates]\nreboot_command = []", "updates.reboot_command: [] is not accepted"),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from updated.command import fault_of
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
-from updated.reboot import ask_for_reboot, ask_hooks, baseline_unit, take_baseline
+from updated.reboot import ask_for_kexec, ask_for_reboot, ask_hooks, baseline_unit, take_baseline
 
 
 def given(folder: Path, argument: str) -> list[str]:
@@ -35,6 +35,19 @@ def test_what_the_firmware_needs_is_one_word_as_systemctl_takes_it(tmp_path: Pat
 
 def test_without_anything_for_the_firmware_the_command_is_as_configured(tmp_path: Path) -> None:
     assert given(tmp_path, "") == ["reboot"]
+
+
+def test_no_reboot_becomes_a_start_of_a_kernel_that_somebody_loaded(tmp_path: Path) -> None:
+    """As `systemctl reboot` of a newer systemd would have it."""
+    asyncio.run(ask_for_reboot(["sh", "-c", f"echo $SYSTEMCTL_SKIP_AUTO_KEXEC >{tmp_path}/word"]))
+    assert (tmp_path / "word").read_text() == "1\n"
+
+
+def test_the_unit_for_kexec_is_started_and_its_failure_told(tmp_path: Path) -> None:
+    start = ["sh", "-c", f'echo "$0" >{tmp_path}/unit']
+    assert asyncio.run(ask_for_kexec(start)) is None
+    assert (tmp_path / "unit").read_text() == "updated-kexec.service\n"
+    assert asyncio.run(ask_for_kexec(["sh", "-c", "echo refused >&2; exit 1"])) == "ended with status 1 (refused)"
 
 
 @pytest.mark.parametrize(

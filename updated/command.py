@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Sequence
 
 MOST_TEXT = 300
+# Without it `systemctl reboot` of a newer systemd starts a kernel that somebody loaded, past the boot reference.
+_ENVIRONMENT = {"SYSTEMCTL_SKIP_AUTO_KEXEC": "1"}
 
 
 async def fault_of(command: Sequence[str], seconds: float) -> str | None:
     """Runs `command` without a shell, for `seconds` at most; why it failed, or None when it ended with 0."""
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-        )
+            *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **_ENVIRONMENT},
+        )  # fmt: skip
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
     try:

@@ -14,7 +14,7 @@ from datetime import UTC
 from typing import Any
 
 from bootctl.health_settings import health_settings
-from bootctl.settings import MAIN_FILE, BootSettings, ConfigError, Layered, below, boot_settings, load
+from bootctl.settings import KERNEL, MAIN_FILE, BootSettings, ConfigError, Layered, below, boot_settings, load
 from updated.core.errors import UpdatedError
 from updated.core.policy import Policy
 from updated.core.release import is_name
@@ -120,7 +120,9 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
     "updates": {
         "enabled": Key(True, lambda value: isinstance(value, bool), "true or false"),
         "interval_seconds": Key(3600, _whole(1, 30 * 86400), "a whole number of seconds, 1 to 2592000"),
-        "reboot": Key("reboot", _one_of("reboot", "sentinel", "none"), '"reboot", "sentinel" or "none"'),
+        "reboot": Key(
+            "reboot", _one_of("reboot", "kexec", "sentinel", "none"), '"reboot", "kexec", "sentinel" or "none"'
+        ),
         "reboot_command": Key(["systemctl", "reboot"], _command, "a list of words"),
         "start_command": Key(["systemctl", "start"], _command, "a list of words"),
         "users_grace_minutes": Key(10, _whole(0, 1440), "a whole number of minutes, 0 to 1440"),
@@ -161,7 +163,7 @@ class Settings:
     """The merged configuration. Paths are as the kernel sees them: below `root` already.
 
     `url` and `path` are never both set. `grace`: for how many seconds expired metadata is still accepted. `rates`:
-    limits that go before `bandwidth_limit` in their windows.
+    limits that go before `bandwidth_limit` in their windows. `kexec`: what is staged is started without the loader.
     """
 
     root: str
@@ -177,6 +179,7 @@ class Settings:
     grace: int
     compatible: str
     policy: Policy
+    kexec: bool
     reboot_command: tuple[str, ...]
     start_command: tuple[str, ...]
     fetch_user: str
@@ -203,6 +206,8 @@ def read_settings(root: str = "/") -> Settings:
     if values["updates"]["pin"] and values["updates"]["newest"]:
         raise layered.error("updates.newest", "pin is set as well", 'Keep one of the two; pin = "" takes a pin back.')
     boot = boot_settings(layered, root)
+    if values["updates"]["reboot"] == "kexec":
+        _check_kexec(layered, boot)
     probation = health_settings(layered).probation_seconds
     repository = values["repository"]
     updates = values["updates"]
@@ -233,7 +238,7 @@ def read_settings(root: str = "/") -> Settings:
         policy=Policy(
             enabled=updates["enabled"] and not switched_off,
             disabled_by=off_switch if switched_off else f"{place}: [updates] enabled = false",
-            reboot_automatically=updates["reboot"] == "reboot",
+            reboot_automatically=updates["reboot"] in ("reboot", "kexec"),
             interval=updates["interval_seconds"],
             tries=boot.tries,
             channel=repository["channel"],
@@ -249,6 +254,7 @@ def read_settings(root: str = "/") -> Settings:
             sentinel=updates["reboot"] != "none",
             care=care,
         ),
+        kexec=updates["reboot"] == "kexec",
         reboot_command=tuple(updates["reboot_command"]),
         start_command=tuple(updates["start_command"]),
         fetch_user=values["fetch"]["user"],
@@ -304,6 +310,19 @@ def _check_repository(layered: Layered, values: Mapping[str, Any]) -> None:
         raise layered.error(
             "repository.expired_grace_days", "url is set, and what comes from there must be fresh",
             "Leave it out; it is for path, and for nodes that live by 'updatectl import' alone.",
+        )
+
+
+def _check_kexec(layered: Layered, boot: BootSettings) -> None:
+    if boot.backend == "tryboot":
+        raise layered.error(
+            "updates.reboot", "kexec would pass by the firmware, which alone starts a trial with the backend tryboot",
+            'Use "reboot".',
+        )
+    if KERNEL not in dict(boot.files):
+        raise layered.error(
+            "updates.reboot", f"kexec starts the kernel of a slot from a file, and [disk] files has no {KERNEL}",
+            'Set files = { kernel = "/efi/EFI/updated/{slot}.efi" } in the table [disk], or use "reboot".',
         )
 
 

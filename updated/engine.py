@@ -35,7 +35,7 @@ from updated.disk import Disk, boot_error
 from updated.healthfiles import read_health
 from updated.history import History
 from updated.node import open_boot, read_facts
-from updated.reboot import ask_for_reboot, ask_hooks, warn_users
+from updated.reboot import KEXEC_UNIT, ask_for_kexec, ask_for_reboot, ask_hooks, warn_users
 from updated.steps import Steps
 from updated.surroundings import Lookout
 
@@ -303,9 +303,8 @@ class Engine:
                 fault = await warn_users(self.settings.start_command, path, version, until, seconds)
                 if fault is not None:
                     log.warning("nobody was warned of the reboot: %s", fault)
-            case effects.Reboot(reason):
-                log.warning("rebooting %s", reason)
-                await ask_for_reboot(self.settings.reboot_command, self._boot.begin_reboot())
+            case effects.Reboot(reason, onward):
+                await self._reboot(reason, by_kexec=onward and self.settings.kexec)
             case effects.Record(kind, version, text):
                 if kind != "failed":  # that was told when it happened
                     log.info("%s %s: %s", kind, version, text)
@@ -317,6 +316,18 @@ class Engine:
             case effects.Stop():
                 pass  # done when it was decided
         return None
+
+    async def _reboot(self, reason: str, *, by_kexec: bool) -> None:
+        log.warning("rebooting %s%s", reason, " by kexec" if by_kexec else "")
+        if by_kexec:
+            fault = await ask_for_kexec(self.settings.start_command)
+            if fault is None:
+                return
+            text = f"{KEXEC_UNIT} {fault}: it reboots through the boot loader"
+            log.warning("%s", text)
+            target = self.state.target
+            await self._effect(effects.Record("failed", target.version if target else "", text))
+        await ask_for_reboot(self.settings.reboot_command, self._boot.begin_reboot())
 
     def _commit(self, change: Callable[[BootView], BootView]) -> None:
         """Changes the boot reference, and takes over what it is now."""

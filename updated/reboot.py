@@ -21,7 +21,10 @@ REBOOT_SECONDS = 60.0
 BASELINE_SECONDS = 240.0
 HOOKS_SECONDS = 1380.0
 WARNING_SECONDS = 30.0
+# It reads the kernel from the EFI system partition.
+KEXEC_SECONDS = 200.0
 WARNING_UNIT = "updated-warning.service"
+KEXEC_UNIT = "updated-kexec.service"
 HOOKS_UNIT = "updated-hooks@pre-reboot.service"
 MAX_RECORD_LENGTH = 1_000_000
 
@@ -39,6 +42,14 @@ async def ask_for_reboot(command: Sequence[str], argument: str = "") -> None:
             "reboot-failed", f"the command {' '.join(command)!r}", fault,
             "Reboot the machine yourself, or correct [updates] reboot_command.",
         )
+
+
+async def ask_for_kexec(start: Sequence[str]) -> str | None:
+    """Has the kernel of the slot that boots next started without firmware and loader; why that can't be, or None.
+
+    `start` is as in `take_baseline`. Then no kernel stays loaded.
+    """
+    return await fault_of([*start, KEXEC_UNIT], KEXEC_SECONDS)
 
 
 async def take_baseline(start: Sequence[str], version: str) -> str | None:

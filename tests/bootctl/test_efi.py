@@ -561,6 +561,18 @@ def test_a_slot_that_runs_is_not_called_empty(firmware: Path, backend: Efi) -> N
     assert backend.problems() == ()
 
 
+def test_after_kexec_bootcurrent_is_of_another_boot_and_says_nothing(firmware: Path, tmp_path: Path) -> None:
+    """Slot a was started by the firmware, and slot b from there; then slot a is written."""
+    backend = Efi(str(firmware), str(tmp_path / "state" / "efi"), by_firmware=False)
+    write_variable(firmware, "BootCurrent", numbers(1))
+    backend.commit(model.arm_trial(backend.read(), "b", active="a", tries=1))
+    backend.commit(model.confirm(backend.read(), "b"))
+    backend.commit(model.invalidate(backend.read(), "a", active="b"))
+    assert backend.read() == view_of(EMPTY, SPARE)
+    assert backend.current_slot() is None
+    assert backend.problems() == ()
+
+
 @pytest.mark.parametrize("content", [b"", b"\6\0\0\0", b"\6\0\0\0\2", b"\6\0\0\0\2\0\0\0"])
 def test_a_damaged_bootcurrent_is_as_none(firmware: Path, backend: Efi, content: bytes) -> None:
     backend.commit(model.invalidate(backend.read(), "b", active="a"))

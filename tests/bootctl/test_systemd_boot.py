@@ -293,6 +293,20 @@ def test_a_counted_slot_that_fails_all_its_boots_gives_way_and_is_the_last_resor
     assert [machine.loader.boots() for _ in range(4)] == ["b", "a", "a", "b"]
 
 
+def test_after_kexec_a_trial_still_has_all_its_boots_and_what_the_loader_told_before_is_true(machine: Machine) -> None:
+    """The variables are of the boot of slot a, which was counted, while slot b runs."""
+    machine.change(lambda view: model.confirm(view, "a", counted=3))
+    assert machine.loader.boots() == "a"
+    machine.change(lambda view: model.recount(view, "a", counted=3))
+    machine.change(arm(2))
+    assert machine.backend.read() == view(SlotState(1, 3, True), SlotState(2, 2, False))
+    assert [machine.loader.boots() for _ in range(3)] == ["b", "b", "a"], "a kernel that does not come up gives way"
+    machine.change(arm(2))
+    machine.change(lambda view: model.confirm(view, "b", counted=3))
+    assert machine.backend.limits() == ()
+    assert machine.loader.boots() == "b"
+
+
 WAYS = [("linux", 252), ("linux", 259), ("linux", 239), ("efi", 252), ("efi", 259), ("image", 252), ("image", 239)]
 
 
@@ -600,6 +614,17 @@ def test_a_loader_that_does_not_count_is_told_and_starts_a_trial_once(one_shot: 
     assert backend.read() == view(SPARE, SlotState(2, 1, False))
     assert [machine.loader.boots() for _ in range(3)] == ["b", "a", "a"]
     assert backend.read() == view(SPARE, SlotState(2, 0, False))
+
+
+def test_a_trial_by_one_shot_that_kexec_started_can_be_confirmed_or_fail_once_more(one_shot: Machine) -> None:
+    """The loader has not deleted the choice, and what is known of it did not change."""
+    machine = one_shot
+    machine.change(arm(1))
+    machine.change(lambda view: model.confirm(view, "b"))
+    assert (get_variable(machine.efivars, DEFAULT), get_variable(machine.efivars, ONE_SHOT)) == ("updated-b.conf", None)
+    assert [machine.loader.boots() for _ in range(2)] == ["b", "b"]
+    machine.change(lambda view: model.arm_trial(view, "a", active="b", tries=1))
+    assert [machine.loader.boots() for _ in range(2)] == ["a", "b"]
 
 
 def test_one_shot_step_by_step(one_shot: Machine) -> None:

@@ -235,6 +235,15 @@ def test_a_roll_back_survives_a_power_cut_before_it_was_carried_out() -> None:
     assert kinds(decision) == [effects.RollBack, effects.AskHooks]
 
 
+def test_a_roll_back_is_no_way_onward_and_a_staged_release_is() -> None:
+    decision = decide(rolling_back(), events.HooksPassed(NOW, 0.5, "why", True), POLICY)
+    assert decision.effects == (effects.Reboot("why", onward=False),)
+    for force in (False, True):
+        asked = decide(staged(), events.RebootRequested(NOW, 0.5, "root", force), POLICY)
+        rebooting = asked if force else decide(asked.state, events.HooksPassed(NOW, 0.5, "why", True), POLICY)
+        assert [each.onward for each in rebooting.effects if isinstance(each, effects.Reboot)] == [True]
+
+
 def test_a_roll_back_is_done_when_the_other_slot_runs() -> None:
     decision = started(rolling_back(), facts("a", "1.0", "boot-2", a=GOOD, b=OTHER_GOOD))
     assert decision.state.phase is Phase.FALLEN_BACK
@@ -585,7 +594,7 @@ def test_a_hook_that_took_too_long_leads_to_no_reboot_outside_of_the_window() ->
     asked = decide(staged(), events.Tick(NOW, 0.5), IN_WINDOWS)
     for late, begins in ((3000, True), (3001, False), (7200, False)):
         decision = decide(asked.state, events.HooksPassed(late, 0.5, "why", False), IN_WINDOWS)
-        assert (effects.Reboot("why") in decision.effects) == begins
+        assert (effects.Reboot("why", onward=True) in decision.effects) == begins
         assert codes(decision) == ([] if begins else ["reboot-window"])
         assert decision.state.phase is (Phase.REBOOTING if begins else Phase.STAGED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ DAEMON = UNITS / "updated.service"
 HEALTH = UNITS / "updated-health.service"
 PROBATION = UNITS / "updated-probation.service"
 DEADLINE = UNITS / "updated-deadline.service"
+KEXEC = UNITS / "updated-kexec.service"
 TIMER = UNITS / "updated-deadline.timer"
 OURS = sorted([*UNITS.glob("updated*.service"), *UNITS.glob("updated*.timer")])
 ENABLED = [unit.name for unit in OURS if "[Install]" in unit.read_text()]
@@ -210,7 +212,7 @@ def test_the_hardware_watchdog_is_set_by_names_and_spans_that_systemd_knows(mach
     drop_in = UNITS / "system.conf.d/updated.conf"
     known = (Path("/etc/systemd/system.conf")).read_text()
     assert drop_in.read_text().splitlines().count("[Manager]") == 1
-    for key in ("RuntimeWatchdogSec", "RebootWatchdogSec"):
+    for key in ("RuntimeWatchdogSec", "RebootWatchdogSec", "KExecWatchdogSec"):
         (span,) = settings(drop_in, key)
         assert f"#{key}=" in known
         assert run("systemd-analyze", "timespan", span).returncode == 0
@@ -268,6 +270,40 @@ def test_the_health_check_needs_the_systems_python_and_nothing_else(tmp_path: Pa
     done = run(python, flags, "-c", every_module, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert run(python, flags, "-m", module, "--help", PYTHONPATH=str(tmp_path)).returncode == 0
+
+
+def test_a_kernel_that_could_not_be_started_does_not_stay_loaded(tmp_path: Path) -> None:
+    """The command of ExecStopPost=, with a kexec that keeps its words."""
+    kexec, words = tmp_path / "kexec", tmp_path / "words"
+    kexec.write_text(f'#!/bin/sh\necho "$@" >{words}\n')
+    kexec.chmod(0o755)
+    shell, option, script = shlex.split(settings(KEXEC, "ExecStopPost")[0].removeprefix("-").replace("$$", "$"))
+    for result, unloads in (("success", False), ("exit-code", True), ("timeout", True)):
+        run(shell, option, script, PATH=f"{tmp_path}:/usr/bin:/bin", SERVICE_RESULT=result)
+        assert words.exists() == unloads
+    assert words.read_text() == "--kexec-file-syscall --unload\n"
+
+
+def test_the_shutdown_that_kexec_begins_does_not_cancel_it() -> None:
+    assert settings(KEXEC, "DefaultDependencies") == ["no"]
+    assert not settings(KEXEC, "Conflicts")
+    (start,) = settings(KEXEC, "ExecStart")
+    assert start.split()[-1] == "bootctl.kexec"
+
+
+@pytest.mark.parametrize("unit", ["kexec.service", "kexec-load.service"])
+def test_kexec_tools_do_not_make_reboots_their_own_where_updated_is_configured(machine: Path, unit: str) -> None:
+    """Debian's package has them as init scripts, from which systemd makes units of these names."""
+    service = machine / "usr/lib/systemd/system" / unit
+    service.write_text("[Service]\nType=oneshot\nExecStart=/bin/kill\n")
+    assert verify(machine, unit).stderr == ""
+    drop_in = service.with_name(f"{unit}.d") / "updated.conf"
+    configured = (PACKAGING / "debian/configured.conf").read_text()
+    for line in drop_in.read_text().splitlines():
+        if line.startswith("Condition"):
+            assert line.replace("=!", "=|") in configured.splitlines()
+    drop_in.write_text(drop_in.read_text().replace("Condition", "Wrong"))
+    assert "updated.conf" in verify(machine, unit).stderr, "systemd reads it"
 
 
 def test_the_working_directory_can_not_lend_the_health_check_a_module(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from updated.core.errors import UpdatedError
 # As journalctl(1) takes them; a * stands for the instance.
 UNITS = (
     "updated", "updated-health", "updated-probation", "updated-deadline", "updated-baseline@*", "updated-hooks@*",
-    "updated-warning", "updated-boot-count",
+    "updated-warning", "updated-kexec", "updated-boot-count",
 )  # fmt: skip
 
 

@@ -86,9 +86,10 @@ class Warn(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Reboot(Effect):
-    """Reboot the machine."""
+    """Reboot the machine; `onward`: into the release that is staged, and not out of one that failed or is left."""
 
     reason: str
+    onward: bool
 
 
 @dataclass(frozen=True, slots=True)

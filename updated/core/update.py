@@ -248,7 +248,7 @@ def begin_reboot(state: State, how: AskHooks, version: str) -> Decision:
 def hooks_passed(state: State, event: HooksPassed, policy: Policy) -> Decision:
     """Reboots, unless something came in between that stands in the way: hooks may take long."""
     if state.leaving:
-        return Decision(state.with_changes(since=event.now), (Reboot(event.reason),))
+        return Decision(state.with_changes(since=event.now), (Reboot(event.reason, onward=False),))
     if state.target is None:
         return Decision(state.with_changes(phase=resting_phase(state)))
     obstacles = reboot_obstacles(state, policy, event.now)
@@ -262,7 +262,8 @@ def hooks_passed(state: State, event: HooksPassed, policy: Policy) -> Decision:
 def reboot_now(state: State, reason: str, now: int) -> Decision:
     """Reboots into what is staged."""
     rebooting = state.with_changes(phase=Phase.REBOOTING, reasons=(), error=None, since=now)
-    return Decision(rebooting, (Record("reboot", state.target.version if state.target else "", reason), Reboot(reason)))
+    version = state.target.version if state.target else ""
+    return Decision(rebooting, (Record("reboot", version, reason), Reboot(reason, onward=True)))
 
 
 def tick_rebooting(state: State, event: Tick, policy: Policy) -> Decision:
