@@ -1,4 +1,4 @@
-"""`python3 -m bootctl`: show and change what boots next, also from an initramfs or a rescue system.
+"""`updated-bootctl`, or `python3 -m bootctl`: show and change what boots next, also from a rescue system.
 
 Exit status: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage.
 """
@@ -19,6 +19,7 @@ from bootctl.backend import Backend, boots_of_confirmed, open_backend
 from bootctl.errors import BootError
 from bootctl.settings import BACKENDS, BootSettings, ConfigError, Layered, boot_settings, load
 from bootctl.usage import Help, sentence
+from bootctl.version import ShowVersion
 
 _BACKEND_OF_FILE: Final = {"autoboot.txt": "tryboot", "fw_env.config": "uboot"}
 _FILES: Final = {"grub": "grubenv", "uboot": "fw_env_config", "tryboot": "autoboot"}
@@ -44,8 +45,9 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer with one line of JSON")
     made = argparse.ArgumentParser(
-        prog="python3 -m bootctl", description=_DESCRIPTION, parents=[common], formatter_class=Help
+        prog="updated-bootctl", description=_DESCRIPTION, parents=[common], formatter_class=Help
     )
+    made.add_argument("--version", action=ShowVersion)
     made.add_argument("--root", default="/", metavar="DIR", help="work on the system below DIR")
     made.add_argument(
         "--backend", choices=BACKENDS, metavar="NAME",

@@ -28,7 +28,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "bootctl": bootctl.__main__.parser,
     "health": health.usage.parser,
 }
-_NAMES = {"updated-ctl": "updatectl"}
+_NAMES = {"updated-ctl": "updatectl", "updated-bootctl": "bootctl", "updated-health": "health"}
 # Words of the shell that a command may follow.
 _BEFORE = {"!", "do", "else", "exec", "if", "sudo", "then", "until", "while", "{"}
 _ENDS = re.compile(r"[();&|]+")
@@ -106,8 +106,9 @@ def _program(words: Sequence[str]) -> tuple[str, list[str]]:
     name = words[0].rpartition("/")[2]
     if name == "python3" and list(words[1:2]) == ["-m"] and len(words) > 2:
         return (words[2], list(words[3:])) if words[2] in PARSERS else ("", [])
-    name = _NAMES.get(name, name)
-    return (name, list(words[1:])) if name in ("updatectl", "releasectl", "updated", "make") else ("", [])
+    # The program bootctl is systemd's, and health is none.
+    ours = name in (*_NAMES, "updatectl", "releasectl", "updated", "make")
+    return (_NAMES.get(name, name), list(words[1:])) if ours else ("", [])
 
 
 def _whole(words: Sequence[str]) -> list[str]:
@@ -134,7 +135,7 @@ def _whole(words: Sequence[str]) -> list[str]:
 
 
 def _part(words: Sequence[str]) -> list[str]:
-    words = [word for word in words if word not in _DOTS]
+    words = [word for word in words if word not in _DOTS and not _ASSIGNMENT.fullmatch(word)]
     program, arguments = _program(words) if words else ("", [])
     if program == "make":
         return _targets(arguments)
@@ -169,7 +170,7 @@ def _walk(parser: argparse.ArgumentParser, words: Sequence[str]) -> Iterator[str
 
 
 def _targets(words: Sequence[str]) -> list[str]:
-    there = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    there = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     return [f"make has no target {word}" for word in words if "=" not in word and word not in there]
 
 

@@ -40,6 +40,8 @@ def blocks(document: Path) -> list[str]:
         "releasectl key rotated repository",
         "python3 -m bootctl --esp-partition /mnt show",
         "python3 -m bootctl arm",
+        "updated-bootctl --device /dev/sda shwo",
+        "updated-health judge --act",
         "python3 -m health hooks pre-boot",
         "updated --twice",
         "make everything",
@@ -55,8 +57,8 @@ def test_a_command_that_no_program_takes_is_found(wrong: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["updatectl hodl", "releasectl refresh --hourly", "python3 -m bootctl show|nxt", "make everything",
-              "updated --twice", "packaging/nowhere.toml"]
+    "wrong", ["updatectl hodl", "releasectl refresh --hourly", "python3 -m bootctl show|nxt", "updated-bootctl shwo",
+              "X=/lib/updated python3 -m bootctl shwo", "make everything", "updated --twice", "packaging/nowhere.toml"]
 )  # fmt: skip
 def test_a_wrong_word_in_the_text_is_found(wrong: str) -> None:
     assert problems(f"Then `{wrong}` does it.\n") != []
@@ -66,6 +68,7 @@ def test_a_wrong_word_in_the_text_is_found(wrong: str) -> None:
     "right",
     [
         "updatectl hold", "updatectl --root DIR VERB", "updatectl VERB --help", "python3 -m bootctl", "updated fetch",
+        "updated-health", "bootctl install",
         "releasectl init … --lifetime timestamp=30", "releasectl key new\\|import", "make conformance SUITE=CHECKOUT",
     ],
 )  # fmt: skip

@@ -83,6 +83,27 @@ def test_what_holds_anything_is_kept_without_force(
     assert call(disk, "--force") == DONE
 
 
+@pytest.mark.parametrize("name", ["/dev/nope-updated", "a link"])
+def test_no_file_is_made_for_a_device_that_is_not_there(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a link").symlink_to("/dev/nope-updated")
+    assert call(tmp_path / name) == USAGE
+    assert not Path("/dev/nope-updated").exists()
+    told = capsys.readouterr()
+    assert "is not there" in told.err
+    assert "'lsblk' lists the disks" in told.err
+    assert told.out == ""
+
+
+def test_it_says_when_the_disk_is_a_file_that_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk = tmp_path / "disk.img"
+    assert call(disk) == DONE
+    assert capsys.readouterr().out.startswith(f"The image file {disk} is made and laid out: esp")
+    assert call(disk, "--force") == DONE
+    assert capsys.readouterr().out.startswith(f"{disk} is laid out: esp")
+
+
 @pytest.mark.parametrize("disk", ["/dev/null", "small"])
 def test_a_disk_that_is_too_small_is_refused_and_says_what_is_needed(
     tmp_path: Path, disk: str, capsys: pytest.CaptureFixture[str]

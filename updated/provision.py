@@ -23,6 +23,7 @@ MEBIBYTE = 1024 * 1024
 ESP_SIZE = 64 * MEBIBYTE
 # The first and the last mebibyte are left to the partition table and its backup.
 MARGIN = MEBIBYTE
+DEVICES = "/dev"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,17 @@ def _rounded(size: int) -> int:
 
 
 def provision(path: str, layout: Layout, *, image: str | None = None, force: bool = False) -> None:
-    """Makes a partition table on the block device or image file `path`; an image is created, sparse.
+    """Makes a partition table on the block device or image file `path`; an image file is created, sparse.
 
-    The file `image`, if given, is looked at before anything is written, and then installed into slot a.
-    Raises `UpdatedError`: "not-possible-now" when the disk holds something already (and not `force`), "bad-request"
-    when it is too small or the image does not fit, "disk-error".
+    Below /dev nothing is created. The file `image`, if given, is looked at before anything is written, and then
+    installed into slot a. Raises `UpdatedError`: "not-possible-now" when the disk holds something already (and not
+    `force`), "bad-request" when it is not there, or too small, or the image does not fit, "disk-error".
     """
     if image is not None:
         _look_at(image, layout)
     try:
         if not os.path.exists(path):
+            _refuse_a_file_among_devices(path)
             with open(path, "xb") as file:
                 file.truncate(layout.disk_size())
         else:
@@ -105,6 +107,12 @@ def _install_image(path: str, image: str) -> None:
         os.close(disk)
     boot = GptPrio(path)
     boot.commit(model.confirm(BootView((("a", SlotState()), ("b", SlotState()))), "a"))
+
+
+def _refuse_a_file_among_devices(path: str) -> None:
+    """A name that was mistyped must not fill the memory that /dev lies in."""
+    if os.path.realpath(path).startswith(f"{DEVICES}/"):
+        raise UpdatedError("bad-request", f"the disk {path}", "is not there", "'lsblk' lists the disks.")
 
 
 def _refuse_what_is_in_use(path: str, layout: Layout, *, force: bool) -> None:

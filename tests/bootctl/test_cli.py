@@ -221,4 +221,4 @@ def test_wrong_usage_is_exit_status_2(capsys: pytest.CaptureFixture[str], argume
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage: python3 -m bootctl" in capsys.readouterr().err
+    assert "usage: updated-bootctl" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.prometheus import RULES
+from tests.test_documents import anchors
 from updated.metrics import Metrics
 
 FOLDER = Path(__file__).parent
@@ -74,6 +75,13 @@ def test_the_manual_lists_each_alert_with_its_severity() -> None:
     documented = dict(re.findall(r"^\| `(Updated\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE))
     severities = {name: re.findall(r"severity: (\w+)", text) for name, text in alerts().items()}
     assert {name: [severity] for name, severity in documented.items()} == severities
+
+
+def test_the_manual_says_where_more_on_each_alert_stands() -> None:
+    lines = re.findall(r"^\| `Updated\w+` .*$", DOCUMENT.read_text(), re.MULTILINE)
+    for line in lines:
+        name, anchor = re.fullmatch(r".* \[\w+\]\(([\w.]*)#([a-z-]+)\) \|", line).groups()  # type: ignore[union-attr]
+        assert anchor in anchors(DOCUMENT.parent / name if name else DOCUMENT), line
 
 
 def test_the_manual_lists_each_recorded_series() -> None:

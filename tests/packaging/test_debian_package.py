@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import pytest
 
 from bootctl import settings
 from tests.packaging.shipped import PACKAGING, REPOSITORY
+from tests.test_documents import anchors
+from updated.config import read_settings
 
 TOOLS = ("dpkg-buildpackage", "dh", "lintian", "mmdebstrap", "scdoc")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -61,6 +64,70 @@ def test_the_units_wait_for_every_place_of_a_configuration_that_outlives_a_boot(
     waited = set(re.findall(r"^ConditionPathExists(?:Glob)?=\|(.*)$", drop_in, re.MULTILINE))
     folders = [each for each in (settings.VENDOR_FOLDER, *settings.LOCAL_FOLDERS) if not each.startswith("/run/")]
     assert waited == {settings.MAIN_FILE, *(f"{folder}/*.toml" for folder in folders)}
+
+
+# --------------------------------------------------------------------------------------------------------- documents
+
+
+def dead_links(folder: Path) -> list[str]:
+    """Links of the documents below `folder` to files that are not there, or to headings."""
+    dead = []
+    for document in folder.rglob("*.md"):
+        for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+            path, _, anchor = link.partition("#")
+            target = document.parent / path if path else document
+            if "://" not in link and (not target.exists() or (anchor and anchor not in anchors(target))):
+                dead.append(f"{document.relative_to(folder)}: {link}")
+    return dead
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the package has below /usr/share/doc/updated, and what belongs to it."""
+    folder = tmp_path_factory.mktemp("documents")
+    install = (sys.executable, PACKAGING / "debian/install-documents", folder)
+    subprocess.run(install, cwd=REPOSITORY, check=True, timeout=60)
+    return folder
+
+
+def test_no_link_of_an_installed_document_is_dead(documents: Path) -> None:
+    assert dead_links(documents) == []
+    links = "[there](usr/share/doc/updated/grub/README.md#set-up) and [not there](../grub/README.md)\n"
+    (documents / "more.md").write_text(links)
+    assert dead_links(documents) == ["more.md: ../grub/README.md"]
+    (documents / "more.md").unlink()
+
+
+def test_each_document_and_what_a_boot_loader_needs_is_installed(documents: Path) -> None:
+    share = documents / "usr/share"
+    installed = {path.name for path in (share / "doc/updated").glob("*.md")}
+    assert installed == {path.name for path in (PACKAGING / "doc").glob("*.md")}
+    index = (share / "doc/updated/README.md").read_text()
+    assert index.startswith("# Documents\n")
+    for loader in ("grub", "systemd-boot", "uboot", "efi", "raspberry-pi"):
+        assert f"]({loader}/README.md)" in index
+    for script in ("grub/updated.cfg", "uboot/boot.cmd"):
+        assert (share / "updated" / script).read_bytes() == (PACKAGING / script).read_bytes()
+        assert f"/usr/share/updated/{script}" in (share / f"doc/updated/{script.split('/')[0]}/README.md").read_text()
+
+
+def test_a_link_to_what_is_not_installed_becomes_text(documents: Path) -> None:
+    text = (documents / "usr/share/doc/updated/integrate.md").read_text()
+    assert "The list of files is in the README of the sources." in text
+    assert "](../../updated/grub/updated.cfg)" in text
+
+
+def test_the_package_names_the_page_to_begin_with(documents: Path) -> None:
+    [page] = re.findall(r"^  (/usr/share/doc/\S+)$", (PACKAGING / "debian/updated.postinst").read_text(), re.MULTILINE)
+    assert (documents / page.lstrip("/")).is_file()
+
+
+def test_the_settings_to_begin_with_are_a_configuration(tmp_path: Path) -> None:
+    [block] = re.findall(r"```toml\n(.*?)```", (PACKAGING / "doc/getting-started.md").read_text(), re.DOTALL)
+    (tmp_path / "etc/updated").mkdir(parents=True)
+    (tmp_path / "etc/updated/updated.toml").write_text(block)
+    found = read_settings(str(tmp_path))
+    assert found.root_of_trust == str(tmp_path / "etc/updated/root.json")
 
 
 # ------------------------------------------------------------------------------------------------------- the packages
@@ -118,6 +185,7 @@ def test_a_node_gets_no_publisher_and_no_program_named_bootctl(contents: Content
     assert not [path for path in node if path.endswith("/bin/bootctl")]
     assert "/usr/bin/updatectl" not in node
     assert "/etc/updated/updated.toml" not in node
+    assert not [path for path in node if "/tests/" in path or "/test_data" in path]
 
 
 @clean_system
@@ -140,6 +208,14 @@ def test_manual_pages_and_completions_are_where_they_are_looked_for(contents: Co
         "/usr/share/bash-completion/completions/releasectl", "/usr/share/zsh/vendor-completions/_releasectl",
         "/usr/share/fish/vendor_completions.d/releasectl.fish",
     } <= publisher
+
+
+@clean_system
+@slow
+def test_the_documents_are_there_as_they_are(contents: Contents, documents: Path) -> None:
+    installed = {f"/{path.relative_to(documents)}" for path in documents.rglob("*") if path.is_file()}
+    assert len(installed) > 30
+    assert installed <= set(contents["updated"])
 
 
 @clean_system
@@ -252,7 +328,8 @@ def node(debian: Path, packages: Path, tmp_path_factory: pytest.TempPathFactory)
 @slow
 def test_the_programs_run_and_say_what_is_missing(node: Root) -> None:
     assert node.ok("updatectl --version; updated-ctl --version") == f"updatectl {VERSION}\n" * 2
-    assert node.ok("/usr/lib/updated/bin/updated --version") == f"updated {VERSION}\n"
+    for program in ("updated", "updated-bootctl", "updated-health"):
+        assert node.ok(f"cd /root && {program} --version") == f"{program} {VERSION}\n"
     status = node.run("updatectl status")
     assert status.returncode != 0
     assert "systemctl start updated" in status.stderr
@@ -272,10 +349,16 @@ def test_health_needs_nothing_of_the_daemons_environment(root: Root) -> None:
     root.ok(f"dpkg --install /packages/updated_{VERSION}-1_*.deb")
     for part in ("bin", "lib", "pyvenv.cfg"):
         (root.path / "usr/lib/updated" / part).rename(root.path / "root" / part)
-    health = "PYTHONPATH=/usr/lib/updated /usr/bin/python3 -BPSs -m health"
-    assert root.ok(f"{health} --help").startswith("usage: updated-health")
-    assert root.ok(f"{health} --version") == f"updated-health {VERSION}\n"
-    assert "Traceback" not in root.run(f"{health}").stderr
+    # As in the units, and as a person types it, wherever they are.
+    of_units = "PYTHONPATH=/usr/lib/updated /usr/bin/python3 -BPSs -m health"
+    for health in (of_units, "PYTHONPATH=/nowhere updated-health"):
+        assert root.ok(f"{health} --help").startswith("usage: updated-health")
+        assert root.ok(f"{health} --version") == f"updated-health {VERSION}\n"
+        assert "Traceback" not in root.run(f"{health}").stderr
+    assert root.ok("updated-bootctl --help").startswith("usage: updated-bootctl")
+    shown = root.run("updated-bootctl show")
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("bootctl: ")
 
 
 @clean_system

@@ -65,6 +65,19 @@ def verify(machine: Path, *units: str) -> subprocess.CompletedProcess[str]:
     return run("systemd-analyze", "verify", "--man=no", f"--root={machine}", *units)
 
 
+def test_systemctl_help_finds_what_a_unit_names() -> None:
+    units = [each for each in UNITS.iterdir() if each.is_file()]
+    named = {unit.name: " ".join(settings(unit, "Documentation")).split() for unit in units}
+    assert {"man:updated(8)", "file:///usr/share/doc/updated/operating.md"} == set(named["updated.service"])
+    assert "man:updated-health(8)" in named["updated-health.service"]
+    for document in [each for documents in named.values() for each in documents]:
+        if document.startswith("man:"):
+            page = document.removeprefix("man:").replace("(", ".").removesuffix(")")
+            assert (PACKAGING / f"man/{page}.scd").is_file(), document
+        else:
+            assert (PACKAGING / "doc" / document.removeprefix("file:///usr/share/doc/updated/")).is_file(), document
+
+
 def test_systemd_finds_no_fault_in_the_units(machine: Path) -> None:
     judged = verify(machine, *(unit.name.replace("@.", "@pre-reboot.") for unit in OURS))
     assert (judged.returncode, judged.stderr) == (0, "")

@@ -19,7 +19,7 @@ import pytest
 from tests.packaging.shipped import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-PROGRAMS = ("updated", "updatectl", "updated-health", "releasectl")
+PROGRAMS = ("updated", "updatectl", "updated-bootctl", "updated-health", "releasectl")
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 
 from bootctl.errors import BootError
@@ -27,6 +28,7 @@ def size(text: str) -> int:
 def provision(options: argparse.Namespace) -> int:
     """Lays the disk out, and installs the factory image if one is given."""
     layout = Layout(size(options.slot_size), size(options.state_size), size(options.esp_size))
+    made = not os.path.exists(options.disk)
     try:
         lay_out(options.disk, layout, image=options.image, force=options.force)
     except BootError as error:
@@ -35,5 +37,6 @@ def provision(options: argparse.Namespace) -> int:
         print(json.dumps({"disk": options.disk, "partitions": dict(layout.partitions())}, indent=2))
         return exits.DONE
     names = ", ".join(name for name, _ in layout.partitions())
-    print(f"{options.disk} is laid out: {names}." + (" Slot a is installed and confirmed." if options.image else ""))
+    done = f"The image file {options.disk} is made and laid out" if made else f"{options.disk} is laid out"
+    print(f"{done}: {names}." + (" Slot a is installed and confirmed." if options.image else ""))
     return exits.DONE

@@ -125,7 +125,7 @@ ERRORS: Mapping[str, str] = {
     "disk-error": "'journalctl --dmesg' names the disk; replace it",
     "disk-full": "free some space where /var/lib/updated is; 'df -h /var/lib/updated'",
     "state-corrupt": "it is begun anew by itself; set channel and hold again",
-    "boot-reference": "'updatectl doctor' says what is damaged, and 'python3 -m bootctl doctor' mends it",
+    "boot-reference": "'updatectl doctor' says what is damaged, and 'updated-bootctl doctor' mends it",
     "reboot-failed": "'systemctl reboot'; then correct reboot_command in the table [updates]",
     "hook-refused": "'updatectl log' says what the hook printed; 'updatectl reboot --force' runs none",
     "bad-config": "correct the line that the error names, then 'systemctl restart updated'; 'updatectl config' checks",
