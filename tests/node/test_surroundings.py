@@ -65,10 +65,11 @@ def test_people_are_warned_and_a_hold_keeps_the_node_up(node: Machine, publisher
     with logind.logind(bus, ["7 user pts/9 192.0.2.7"]):
         node.start_daemon()
         node.wait_until(lambda: waits(node) == ["users"])
-        node.wait_until((node.folder / "warnings").exists)
+        warnings = node.folder / "warnings"
+        node.wait_until(lambda: warnings.exists() and warnings.read_text())
         (reason,) = status(node)["reasons"]
         assert "root (192.0.2.7)" in reason["text"]
-        warning = (node.folder / "warnings").read_text()
+        warning = warnings.read_text()
         assert warning.startswith(f"This machine reboots in 10 minutes, at {reason['until']}, to start 1.1.0")
         node.updatectl("hold")
         node.wait_until(lambda: waits(node) == ["held"])
