@@ -66,7 +66,7 @@ def test_people_are_warned_and_a_hold_keeps_the_node_up(node: Machine, publisher
         node.start_daemon()
         node.wait_until(lambda: waits(node) == ["users"])
         warnings = node.folder / "warnings"
-        node.wait_until(lambda: warnings.exists() and warnings.read_text())
+        node.wait_until(lambda: warnings.exists() and warnings.stat().st_size > 0)
         (reason,) = status(node)["reasons"]
         assert "root (192.0.2.7)" in reason["text"]
         warning = warnings.read_text()
