@@ -151,9 +151,10 @@ def test_who_switched_updates_off_is_named(tmp_path: Path) -> None:
         ("[updates]\nintervall = 5", "updates.intervall: there is no such key"),
         ("[update]", "update: there is no such table"),
         ("[[updates]]", "updates: it is no table"),
-        ("[updates]\ninterval_seconds = true", "updates.interval_seconds: True is not accepted"),
+        ("[updates]\ninterval_seconds = true", "updates.interval_seconds: true is not accepted"),
         ("[updates]\ninterval_seconds = 3600.0", "updates.interval_seconds: 3600.0 is not accepted"),
         ("[updates]\ninterval_seconds = 2592001", "updates.interval_seconds: 2592001 is not accepted"),
+        ("[windows]\ntime_zone = 'Europe/Berlim'", "windows.time_zone: "),
         ("[updates]\nreboot = 'never'", "It holds \"reboot\", \"kexec\", \"sentinel\" or \"none\""),
         ("[updates]\nreboot = []", "updates.reboot: [] is not accepted"),
         ("[updates]\nreboot_command = 'reboot'", "updates.reboot_command: 'reboot' is not accepted"),
@@ -162,14 +163,14 @@ def test_who_switched_updates_off_is_named(tmp_path: Path) -> None:
         ("[updates]\nwave = 1.01", "updates.wave: 1.01 is not accepted"),
         ("[updates]\nwave = -0.5", "updates.wave: -0.5 is not accepted"),
         ("[updates]\nwave = nan", "updates.wave: nan is not accepted"),
-        ("[updates]\nwave = true", "updates.wave: True is not accepted"),
+        ("[updates]\nwave = true", "updates.wave: true is not accepted"),
         ("[updates]\nwave = []", "updates.wave: [] is not accepted"),
-        ("[updates]\nurgent = true", "updates.urgent: True is not accepted. It holds \"now\" or \"as-usual\""),
+        ("[updates]\nurgent = true", "updates.urgent: true is not accepted. It holds \"now\" or \"as-usual\""),
         ("[fetch]\nconnections = 0", "fetch.connections: 0 is not accepted"),
         ("[fetch]\nconnections = 17", "fetch.connections: 17 is not accepted"),
         ("[fetch]\nbandwidth_limit = 100", "fetch.bandwidth_limit: 100 is not accepted"),
         ("[fetch]\nbandwidth_limit = 0.0", "fetch.bandwidth_limit: 0.0 is not accepted"),
-        ("[fetch]\nbandwidth_limit = false", "fetch.bandwidth_limit: False is not accepted"),
+        ("[fetch]\nbandwidth_limit = false", "fetch.bandwidth_limit: false is not accepted"),
         ("[metrics]\nlisten = '127.0.0.1:65536'", "metrics.listen: '127.0.0.1:65536' is not accepted"),
         ("[metrics]\nlisten = '9836'", "metrics.listen: '9836' is not accepted"),
         ("[log]\nlevel = 'loud'", "log.level: 'loud' is not accepted"),
@@ -382,3 +383,20 @@ def test_a_pin_is_a_version_and_there_is_one_of_its_kind(tmp_path: Path) -> None
     assert "updates.pin: '1.x' is not accepted" in str(refusal(tmp_path, '[updates]\npin = "1.x"\n'))
     assert "updates.newest: 1.9 is not accepted" in str(refusal(tmp_path, "[updates]\nnewest = 1.9\n"))
     assert "updates.newest: pin is set as well" in str(refusal(tmp_path, '[updates]\npin = "1"\nnewest = "1"\n'))
+
+
+@pytest.mark.parametrize(
+    "more",
+    ['[repository]\nmirrors = ["https://m.example.org/os"]', '[repository]\nroot_of_trust = "/other.json"',
+     '[repository]\nca_bundle = "/ca.pem"', '[repository]\nproxy = "http://proxy:3128"',
+     "[repository]\nlowest_rate = 0", "[updates]\nwave = 'first'", "[updates]\nurgent = 'as-usual'",
+     "[updates]\npin = '1.0'", "[updates]\nnewest = '1.0'", "[updates]\nallow_downgrade = true"],
+)  # fmt: skip
+def test_whatever_says_which_release_is_taken_and_from_where_is_a_reason_to_look_at_once(
+    more: str, tmp_path: Path
+) -> None:
+    def sought(text: str) -> tuple[object, ...]:
+        write(tmp_path, "etc/updated/updated.toml.d/50.toml", text)
+        return read(tmp_path).sought()
+
+    assert sought(more) != sought("") == sought("[updates]\ninterval_seconds = 60\n")

@@ -283,6 +283,13 @@ def test_a_configuration_that_is_refused_is_told_until_one_is_accepted() -> None
     assert value(metrics, "config_last_reload_successful") == 1
 
 
+def test_a_recalled_release_is_told_while_it_runs() -> None:
+    metrics = change(Metrics(), BASE, BASE.with_changes(recalled={BASE.facts.version: "it burns"}))
+    assert value(metrics, "running_recalled") == 1
+    change(metrics, BASE, BASE.with_changes(recalled={"0.0.1": "it burns"}))
+    assert value(metrics, "running_recalled") == 0
+
+
 def test_a_verdict_of_another_version_without_a_time_breaks_nothing() -> None:
     metrics = change(Metrics(), BASE, BASE, health={**health("healthy"), "finished": None})
     assert value(metrics, "health_verdict_timestamp_seconds") == 0

@@ -20,7 +20,8 @@ FAR = Connection(
 def test_a_task_survives_the_way(connection: Connection | None) -> None:
     task = Task(
         store="/store", export="/export", root_of_trust="{}", system_time=1.5, built=1, channel="stable",
-        running="1.0.0", floor="1.0.0", compatible="box", denied=("1.1.0",), sizes={"rootfs": 100},
+        running="1.0.0", floor="1.0.0", compatible="box", denied={"1.1.0": "it failed"},
+        held=("1.0.0",), sizes={"rootfs": 100},
         connection=connection, grace=86400, imported=9, allow_downgrade=True, pin="1.1.0", newest="1.9",
     )
     assert Task.from_json(task.to_json()) == task

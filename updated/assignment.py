@@ -47,7 +47,8 @@ def make_task(
         wave=settings.policy.wave,
         any_wave=any_wave,
         allow_downgrade=settings.policy.allow_downgrade,
-        denied=tuple(each for denial in state.denied for each in (denial.version, denial.manifest) if each),
+        denied=state.denials,
+        held=tuple(sorted({state.facts.version, *state.versions.values()})),
         sizes=disk.component_sizes(state.passive),
         connection=connection if connected else None,
         target=target,
@@ -66,7 +67,7 @@ def _root_of_trust(path: str) -> str:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise UpdatedError(
-            "no-root-of-trust", f"the pinned root metadata {path}", str(error),
+            "no-root-of-trust", f"the pinned root metadata {path}", getattr(error, "strerror", None) or str(error),
             "Put the publisher's root.json into the image (releasectl export-root writes it).",
         ) from None
 

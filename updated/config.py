@@ -28,6 +28,9 @@ from updated.window_settings import LOCAL_TIME, check_room, read_rates, read_win
 STATE_DIRECTORY = "/var/lib/updated"
 RUN_DIRECTORY = "/run/updated"
 OFF_SWITCH = "/usr/.noupdate"
+FIRST_STEPS = (
+    "Copy /usr/share/updated/updated.toml.example there, set url, compatible and device, then: systemctl start updated."
+)
 # From the command to reboot until health has seen the new slot, where nobody said how long that takes.
 USUAL_REBOOT_SECONDS = 300
 _PLACES: Mapping[str, float | None] = {"random": None, "first": FIRST, "last": LAST}
@@ -189,6 +192,14 @@ class Settings:
     metrics_listen: str
     log_level: str
 
+    def sought(self) -> tuple[object, ...]:
+        """All that says which release this node takes, and where from."""
+        policy = self.policy
+        return (
+            policy.pin, policy.allow_downgrade, policy.wave, policy.heed_urgent, self.url, self.path, self.mirrors,
+            self.root_of_trust, self.ca_bundle, self.client_certificate, self.proxy, self.lowest_rate, self.grace,
+        )
+
     def state(self, *parts: str) -> str:
         """A path below the state directory."""
         return os.path.join(below(self.root, STATE_DIRECTORY), *parts)
@@ -213,8 +224,9 @@ def read_settings(root: str = "/") -> Settings:
     updates = values["updates"]
     windows, bandwidth = values["windows"], values["fetch"]["bandwidth"]
     used = windows["download"] or windows["reboot"] or bandwidth
-    # Without a window the zone says nothing, and need not be there.
-    zone = read_zone(layered, root, windows["time_zone"]) if used else UTC
+    # Without a window that of the machine says nothing, and need not be there; one that is named must be right.
+    named = windows["time_zone"] != LOCAL_TIME
+    zone = read_zone(layered, root, windows["time_zone"]) if used or named else UTC
     reboots = read_windows(layered, "windows.reboot", windows["reboot"], zone)
     reboot_takes = windows["reboot_takes_minutes"] * 60 or probation + USUAL_REBOOT_SECONDS
     care = _care(updates, repository["url"])
@@ -269,8 +281,7 @@ def read_settings(root: str = "/") -> Settings:
 def _checked(layered: Layered, root: str) -> dict[str, dict[str, Any]]:
     if not layered.values:
         raise ConfigError(
-            below(root, MAIN_FILE), "it is not there",
-            "Write it: at least [repository] url, [identity] compatible, and the [disk].",
+            below(root, MAIN_FILE), "it is not there", FIRST_STEPS,
         )
     for table in layered.values:
         if table not in KEYS and table not in ELSEWHERE:
@@ -293,7 +304,8 @@ def _checked_table(layered: Layered, name: str, keys: Mapping[str, Key]) -> dict
                 raise layered.error(f"{name}.{key}", "it is not set", f"Set it to {rule.holds}.")
             values[key] = rule.default
         elif not rule.accepts(given[key]):
-            raise layered.error(f"{name}.{key}", f"{given[key]!r} is not accepted", f"It holds {rule.holds}.")
+            value = str(given[key]).lower() if isinstance(given[key], bool) else repr(given[key])
+            raise layered.error(f"{name}.{key}", f"{value} is not accepted", f"It holds {rule.holds}.")
         else:
             values[key] = given[key]
     return values

@@ -238,6 +238,7 @@ def _reload(engine: Engine, metrics: Metrics) -> None:
         log.info("the configuration was read again")
         metrics.reloaded(successful=True)
     except (ConfigError, UpdatedError) as error:
+        engine.refused(str(error))
         log.error("the configuration stays as it was: %s", error)
         metrics.reloaded(successful=False)
     notify("READY=1")

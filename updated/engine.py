@@ -94,6 +94,7 @@ class Engine:
         self._said = ""
         self._told_expiries: set[tuple[str, bool]] = set()
         self._imported: int | None = None
+        self._refused = ""
         self.state = self._first_state()
 
     # ------------------------------------------------------------------------------------------------------ events
@@ -203,12 +204,16 @@ class Engine:
                 "bad-config", "the tables [disk] and [boot]", "can not change under a daemon that runs",
                 "Restart it: systemctl restart updated.",
             )
-        before, self.settings = self.settings.policy, settings
-        followed = before.followed(self.state)
-        taken = (followed, before.pin, before.allow_downgrade)
-        if (settings.policy.followed(self.state), settings.policy.pin, settings.policy.allow_downgrade) != taken:
+        before, self.settings, self._refused = self.settings, settings, ""
+        followed = before.policy.followed(self.state)
+        if followed != settings.policy.followed(self.state) or before.sought() != settings.sought():
             self.submit(events.Reconfigured(self.now(), self._chance(), followed))
         self.tick()
+
+    def refused(self, error: str) -> None:
+        """The configuration on disk can't be taken over, and the status says so until one can."""
+        self._refused = f"the configuration on disk is refused, the former one is in force: {error}"
+        self._publish(self.state)
 
     async def rest(self) -> None:
         """Returns when nothing is being done and nothing is queued."""
@@ -270,7 +275,8 @@ class Engine:
             case effects.Check(any_wave):
                 found = await self._steps.check(self.settings, self.state, self._imported, any_wave=any_wave)
                 outcome = events.CheckDone(
-                    self.now(), self._chance(), found.offer, found.reasons, found.withdrawn, found.expiries
+                    self.now(), self._chance(), found.offer, found.reasons, found.withdrawn, found.expiries,
+                    found.recalled,
                 )
                 await self.look()
                 return outcome
@@ -361,6 +367,8 @@ class Engine:
     def document(self) -> dict[str, Any]:
         """The status document."""
         report = self._steps.report(self.settings.root)
+        if self._refused:
+            report = dataclasses.replace(report, notes=(self._refused, *report.notes))
         state = self.state if self.fault is None else self.state.with_changes(error=self.fault)
         return status_document(state, self.settings.policy, report, self.now())
 

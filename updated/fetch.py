@@ -28,7 +28,7 @@ from updated.seed import Seed
 from updated.stored import StoredIndex
 from updated.task import Connection, PlanReport, ProgressReport, Task
 from updated.trust import Clock, Trust
-from updated.verified import check_target, choose_release, read_release, urgent, withdrawn
+from updated.verified import check_target, choose_release, read_release, recalled_here, urgent, withdrawn
 
 T = TypeVar("T")
 # What a stale or lying place leads to, while it serves every file: only who verifies the files notices.
@@ -55,7 +55,9 @@ def _chosen(trust: Trust, task: Task) -> Mapping[str, Any]:
         offer = {"version": release.version.text, "manifest": choice.entry.manifest, "size": size}
         offer["urgent"] = urgent(trust, task, choice.entry.manifest)
     reasons = [dataclasses.asdict(reason) for reason in choice.reasons]
-    return {"offer": offer, "withdrawn": withdrawn(trust, task), "reasons": reasons}
+    return {
+        "offer": offer, "withdrawn": withdrawn(trust, task), "reasons": reasons, "recalled": recalled_here(trust, task)
+    }  # fmt: skip
 
 
 def fetch(task: Task) -> Mapping[str, Any]:

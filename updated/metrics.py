@@ -109,6 +109,7 @@ class Metrics:
             "fallback_info", "1; the release that was left last, until the next one is confirmed.", "version", "reason"
         )
         self._denied = gauge("denylisted_versions", "Releases that are not tried here again.")
+        self._recalled = gauge("running_recalled", "Whether the publisher recalled the release that runs.")
         self._fault = gauge("error", "1 for the error that the node has now.", "code")
         self._failures = gauge("failures_in_a_row", "Failures since something last succeeded.")
         self._errors = counter("errors", "Failures by their code.", "code")
@@ -210,6 +211,7 @@ class Metrics:
         if after.fallback is not None:
             self._fallback.labels(after.fallback.version, "rolled-back" if after.fallback.by else "fell-back").set(1)
         self._denied.set(len(after.denied))
+        self._recalled.set(any(each["running"] for each in document["recalled"]))
 
     def _show_waits(self, after: State, document: Mapping[str, Any]) -> None:
         self._settle()

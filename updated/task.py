@@ -56,9 +56,10 @@ class Task:
     the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold.
     `seed` and `wave` are the node's `Place`. `floor` is the newest version that was confirmed here, as far as the
     daemon knows. `grace`: for how many seconds metadata is accepted after its expiry. `allow_downgrade`: a recalled
-    release may be left for the older one that the channel names. `pin` and `newest`: as `Pin` has them. `imported` is
-    the open descriptor of a bundle or directory that takes the place of the repository. `parent` is the process id of
-    the daemon.
+    release may be left for the older one that the channel names. `denied` says why each version or manifest is not
+    taken again; `held`: the versions in the slots. `pin` and `newest`: as `Pin` has them. `imported` is the open
+    descriptor of a bundle or directory that takes the place of the repository. `parent` is the process id of the
+    daemon.
     """
 
     store: str
@@ -74,7 +75,8 @@ class Task:
     wave: float | None = None
     any_wave: bool = False
     allow_downgrade: bool = False
-    denied: tuple[str, ...] = ()
+    denied: Mapping[str, str] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     connection: Connection | None = None
     target: Target | None = None
@@ -99,7 +101,7 @@ class Task:
     def from_json(cls, data: bytes) -> Task:
         """The task in `data`, which the daemon wrote."""
         value: dict[str, Any] = json.loads(data)
-        value["denied"] = tuple(value["denied"])
+        value["held"] = tuple(value["held"])
         if value["connection"] is not None:
             mirrors = tuple(value["connection"]["mirrors"])
             changes = tuple((at, limit) for at, limit in value["connection"]["bandwidth_changes"])

@@ -16,7 +16,7 @@ from updated.core.release import (
     release_target,
 )
 from updated.core.rollout import Place
-from updated.core.selection import Choice, Pin, choose, effective_floor, is_denied, is_urgent, unreachable
+from updated.core.selection import Choice, Pin, choose, effective_floor, is_urgent, recalled, unreachable, why_denied
 from updated.core.state import Target
 from updated.core.version import Version
 from updated.task import Task
@@ -62,6 +62,11 @@ def choose_release(trust: Trust, task: Task) -> Choice:
     )
 
 
+def recalled_here(trust: Trust, task: Task) -> dict[str, str]:
+    """Why the publisher recalled each version in the slots that was recalled."""
+    return recalled(read_channel(trust, task.channel), task.held)
+
+
 def urgent(trust: Trust, task: Task, manifest: str) -> bool:
     """Whether the publisher calls the release with this manifest urgent for the node."""
     channel = read_channel(trust, task.channel)
@@ -99,9 +104,10 @@ def check_target(trust: Trust, task: Task, target: Target) -> Release:
             "no-such-target", f"release {target.version}", f"is not shipped by channel {task.channel} any more",
             "The next check finds what is.",
         )
-    if is_denied(entry.version.text, entry.manifest, task.denied):
+    why = why_denied(entry.version.text, entry.manifest, task.denied)
+    if why is not None:
         raise UpdatedError(
-            "denied", f"release {target.version}", "failed on this node before",
+            "denied", f"release {target.version}", f"is denied: {why}",
             f"'updatectl allow {target.version}' lets it be tried again.",
         )
     highest = trust.release_floor

@@ -55,7 +55,7 @@ _updated_ctl() {
         '/import --color') words=(auto always never) ;;
         '/reboot -') words=(--help --json --color --force) ;;
         '/reboot --color') words=(auto always never) ;;
-        '/rollback -') words=(--help --json --color) ;;
+        '/rollback -') words=(--help --json --color --force) ;;
         '/rollback --color') words=(auto always never) ;;
         '/channel -') words=(--help --json --color --wait --no-wait) ;;
         '/channel 0') words=(stable beta alpha) ;;

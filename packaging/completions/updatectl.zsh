@@ -97,7 +97,8 @@ _updated_ctl_rollback() {
         '(- *)-h[show the help]' \
         '(- *)--help[show the help]' \
         '(--json)--json[print JSON]' \
-        '(--color)--color=[colour the output\: auto (on a terminal, without NO_COLOR), always or never]:WHEN:(auto always never)'
+        '(--color)--color=[colour the output\: auto (on a terminal, without NO_COLOR), always or never]:WHEN:(auto always never)' \
+        '(--force)--force[also to a release that was denied or recalled]'
 }
 
 _updated_ctl_channel() {
@@ -106,8 +107,8 @@ _updated_ctl_channel() {
         '(- *)--help[show the help]' \
         '(--json)--json[print JSON]' \
         '(--color)--color=[colour the output\: auto (on a terminal, without NO_COLOR), always or never]:WHEN:(auto always never)' \
-        '(--wait --no-wait)--wait[follow it to its end]' \
-        '(--wait --no-wait)--no-wait[only ask for it, and return at once (default)]' \
+        '(--wait --no-wait)--wait[follow it to its end (default)]' \
+        '(--wait --no-wait)--no-wait[only ask for it, and return at once]' \
         '::NAME:(stable beta alpha)'
 }
 
@@ -149,7 +150,7 @@ _updated_ctl_history() {
         '(--color)--color=[colour the output\: auto (on a terminal, without NO_COLOR), always or never]:WHEN:(auto always never)' \
         '(-n --lines)-n+[how many entries at most (default\: 20)]:N: ' \
         '(-n --lines)--lines=[how many entries at most (default\: 20)]:N: ' \
-        '(--since)--since=[only from then on\: 2026-11-20T00\:00\:00Z, or 90m, 12h, 7d ago]:TIME: '
+        '(--since)--since=[only from then on\: 18\:00, 2026-11-20, 2026-11-20T00\:00\:00Z, or 90m, 12h, 7d ago]:TIME: '
 }
 
 _updated_ctl_health() {

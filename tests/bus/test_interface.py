@@ -229,7 +229,7 @@ def test_each_method_becomes_its_event_with_the_callers_name(bus: str) -> None:
     assert [name for name, _ in requests] == [deed.event.__name__ for name, deed in DEEDS.items() if name != "Import"]
     extra = [{key: value for key, value in fields.items() if key != "by"} for _, fields in requests]
     assert [each for each in extra if each] == [
-        {"force": True}, {"channel": "beta"}, {"until": None}, {"version": "1.0"},
+        {"force": True}, {"force": True}, {"channel": "beta"}, {"until": None}, {"version": "1.0"},
     ]  # fmt: skip
     assert all(fields["by"] for _, fields in requests)
 

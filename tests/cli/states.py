@@ -137,7 +137,7 @@ PHASES: Mapping[str, dict[str, Any]] = {
     "fallen-back": _document(
         replace(
             IDLE, phase=Phase.FALLEN_BACK, denied=DENIED, fallback=Fallback("1.1.0", DENIED[0].reason, NOW - 7200),
-            reasons=(Reason("denied", "1.1.0 failed here before"),),
+            reasons=(Reason("denied", DENIED[0].text),),
             facts=BootFacts("a", "1.0.0", "boot", BootView((("a", SlotState(2, 0, True)), ("b", SlotState(0, 1))))),
             versions={"a": "1.0.0", "b": "1.1.0"},
         )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.cli.states import PHASES
 from tests.documents import FOLDER, rows, section
 from updated.cli import exits
+from updated.cli.__main__ import main
 from updated.cli.arguments import parser
 from updated.cli.journal import UNITS, command
 
@@ -50,11 +55,49 @@ def test_the_colour_is_taken_before_the_verb_and_behind_it(words: list[str]) -> 
     assert parser().parse_args(["status"]).color == "auto"
 
 
-@pytest.mark.parametrize(("verb", "waits"), [("check", True), ("install", True), ("unhold", False), ("channel", False)])
+@pytest.mark.parametrize(("verb", "waits"), [("check", True), ("install", True), ("unhold", False), ("channel", True)])
 def test_a_request_waits_or_not_as_wanted(verb: str, waits: bool) -> None:
     assert parser().parse_args([verb]).wait is waits
     assert parser().parse_args([verb, "--wait"]).wait is True
     assert parser().parse_args([verb, "--no-wait"]).wait is False
+
+
+def test_without_a_verb_it_is_the_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run/updated").mkdir(parents=True)
+    (tmp_path / "run/updated/status.json").write_text(json.dumps(PHASES["idle"]))
+    for words in ([], ["status"]):
+        assert main(["--root", str(tmp_path), *words]) == exits.DONE
+    out = capsys.readouterr().out
+    assert out[: len(out) // 2] == out[len(out) // 2 :]
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("stats", "there is no verb 'stats'; did you mean status?"), ("rolback", "did you mean rollback?"),
+     ("xyzzy", "'updatectl --help' names all")],
+)  # fmt: skip
+def test_a_mistyped_verb_is_answered_with_the_nearest_one(
+    word: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([word])
+    assert ended.value.code == exits.USAGE
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [None, {**PHASES["could-not-start"], "channel": ""}])
+def test_the_channel_is_that_of_the_configuration_where_the_status_has_none(
+    status: dict[str, Any] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "etc/updated").mkdir(parents=True)
+    (tmp_path / "etc/updated/updated.toml").write_text(
+        '[repository]\nchannel = "beta"\n[identity]\ncompatible = "box"\n[disk]\nimage = "/disk"\n'
+    )
+    if status is not None:
+        (tmp_path / "run/updated").mkdir(parents=True)
+        (tmp_path / "run/updated/status.json").write_text(json.dumps(status))
+    assert main(["--root", str(tmp_path), "channel"]) == exits.DONE
+    assert capsys.readouterr().out == "beta\n"
 
 
 def test_every_option_is_in_the_manual() -> None:

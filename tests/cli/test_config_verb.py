@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.documents import FOLDER, rows, section
 from updated import record
 from updated.cli import exits
 from updated.cli.__main__ import main
+from updated.cli.merged import config_text
+from updated.cli.paper import Paper
 from updated.config import KEYS
 from updated.core.machine import first_state
 from updated.core.state import BootFacts, Hold, format_state
@@ -89,3 +92,11 @@ def test_people_read_it_as_a_configuration_file(root: Path, capsys: pytest.Captu
     assert lines[0] == "[repository]"
     assert any(line.startswith("reboot = \"reboot\" ") and line.endswith("# default") for line in lines)
     assert any(line.startswith("#device ") and line.endswith("# not set") for line in lines)
+
+
+def test_tables_within_a_list_are_written_as_in_the_file() -> None:
+    windows = [{"start": "02:00", "length_minutes": 60}, {"days": ["Sat", "Sun"], "start": "04:00"}]
+    entry = {"table": "windows", "key": "reboot", "value": windows, "origin": "updated.toml:7"}
+    text = config_text([entry], Paper())
+    assert tomllib.loads(text)["windows"]["reboot"] == windows
+    assert '{ start = "02:00", length_minutes = 60 }' in text

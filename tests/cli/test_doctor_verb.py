@@ -15,6 +15,8 @@ from bootctl.settings import boot_settings, load
 from tests.cli.schema import misfits
 from updated.cli import exits
 from updated.cli.__main__ import main
+from updated.core.errors import UpdatedError
+from updated.core.status import fault_document
 
 CONFIG = """\
 [identity]
@@ -123,6 +125,26 @@ def test_a_configuration_that_can_not_be_used_is_one_error_and_the_rest_is_not_g
     assert of(found, "configuration")[0][0] == "error"
     for check in ("slots", "reboot", "boot-reference"):
         assert [severity for severity, _ in of(found, check)] == ["skipped"]
+
+
+def test_a_mistake_that_was_mended_since_is_not_told_as_one_that_is_there(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "run/updated").mkdir(parents=True)
+    fault = UpdatedError("bad-config", "updated.toml:7: updates.intervall", "there is no such key", "Use another one.")
+    (root / "run/updated/status.json").write_text(json.dumps(fault_document(fault, 1_800_000_000)))
+    mended = "could not start at Fri 2027-01-15 09:00 CET"
+    assert main(["--root", str(root), "status"]) == exits.DONE
+    text = capsys.readouterr().out
+    assert mended in text
+    assert "Use another one" not in text
+    assert "Now it reads well: systemctl start updated." in text
+    found = findings(root, capsys)
+    assert ("error", "updated.toml:7: updates.intervall: there is no such key") in of(found, "daemon")
+    assert "Now it reads well" in next(each["mend"] for each in found if "intervall" in each["text"])
+    (root / "etc/updated/updated.toml").write_text("[nonsense]\n")
+    assert main(["--root", str(root), "status"]) == exits.DONE
+    assert "Use another one" in capsys.readouterr().out
 
 
 def test_people_read_the_findings_with_a_mark_and_their_number(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

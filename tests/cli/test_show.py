@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from bootctl.model import BootView, SlotState
 from updated.cli import exits
 from updated.cli.__main__ import main
+from updated.cli.follow import _Line
 from updated.cli.paper import Paper, paper_of
 from updated.cli.show import progress_bar, progress_text, status_text
 from updated.core.errors import UpdatedError
@@ -68,7 +70,7 @@ def test_fallback_denials_holds_and_errors_are_told() -> None:
     )
     text = shown(state)
     assert "Fell back: from 1.2.0, " in text
-    assert "1.2.0 (web failed)" in text
+    assert "Denied:    1.2.0; 'updatectl allow 1.2.0' tries it again" in text
     assert "held by root until somebody lifts it" in text
     assert "unreachable: the server: is away" in text
     assert "→ Wait. 'updatectl explain unreachable' says more" in text
@@ -80,6 +82,71 @@ def test_who_rolled_back_is_told_and_it_is_not_called_a_fallback() -> None:
     assert "rolled back from 1.2.0 by eva" in text.splitlines()[0]
     assert "Rolled back: from 1.2.0 by eva, " in text
     assert "Fell back" not in text
+
+
+RECALL = {"1.4.0": "it burns"}
+
+
+def on_recalled(**changes: Any) -> str:
+    """1.4.0 runs in slot a and was recalled; 1.1.0 is in slot b, confirmed."""
+    view = BootView((("a", SlotState(2, 0, True)), ("b", SlotState(1, 0, True))))
+    node = replace(
+        first_state(BootFacts("a", "1.4.0", "boot", view), 0.5), versions={"a": "1.4.0", "b": "1.1.0"},
+        recalled=RECALL, reasons=(Reason("recalled", "1.4.0 was recalled: it burns"),), last_check=NOW,
+    )
+    return shown(replace(node, **changes))
+
+
+def test_a_recalled_release_that_runs_has_a_row_whatever_else_there_is_to_tell() -> None:
+    wave = (Reason("wave", "1.5.0 comes to this node later"),)
+    assert "Recalled: 1.4.0, which runs here: it burns" in on_recalled(reasons=wave)
+
+
+def test_a_roll_back_is_advised_where_it_leaves_the_recalled_release_for_a_good_one() -> None:
+    assert "→ wait for a newer release; 'updatectl rollback' leaves the one that runs" in on_recalled()
+    denied = (Denial("1.1.0", "", "rolled back by eva", NOW),)
+    assert "updatectl rollback" not in on_recalled(denied=denied)
+    assert "updatectl rollback" not in on_recalled(recalled={**RECALL, "1.1.0": "it smokes"})
+
+
+def test_nothing_leads_back_into_a_recalled_release_that_was_left() -> None:
+    view = BootView((("a", SlotState(1, 0, True)), ("b", SlotState(2, 0, True))))
+    text = on_recalled(
+        facts=BootFacts("b", "1.1.0", "boot", view), denied=(Denial("1.4.0", "", "rolled back by root", NOW),),
+        reasons=(
+            Reason("recalled", "1.4.0 was recalled: it burns"), Reason("below-floor", "1.3.0 is below 1.4.0"),
+            Reason("denied", "1.4.0 was rolled back here by root"),
+        ),
+    )  # fmt: skip
+    assert "1.4.0, which is in slot a: it burns" in text
+    assert "updatectl rollback" not in text
+    assert "wait for a newer release, or, when the cause is gone, 'updatectl allow 1.4.0'" in text
+
+
+def test_denied_releases_that_are_not_taken_anyway_share_a_line_and_no_reason_is_told_twice() -> None:
+    denied = tuple(Denial(version, "", "web failed", NOW) for version in ("1.1.0", "1.2.0", "1.5.0", "1.6.0"))
+    text = on_recalled(recalled={}, denied=denied, fallback=Fallback("1.6.0", "web failed", NOW))
+    assert [line.split(maxsplit=1)[1] for line in text.splitlines() if "Denied:" in line] == [
+        "1.5.0 (web failed); 'updatectl allow 1.5.0' tries it again", "1.6.0; 'updatectl allow 1.6.0' tries it again",
+        "1.1.0, 1.2.0, older than 1.4.0, which runs",
+    ]  # fmt: skip
+
+
+def test_time_that_goes_by_is_no_change_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    line = _Line(terminal=False)
+    for seconds in (3, 2, 1):
+        line.show(f"held until noon (in {seconds} s)", passing=False, said="held until noon")
+    line.show("runs", passing=False)
+    assert capsys.readouterr().out == "held until noon (in 3 s)\nruns\n"
+
+
+def test_an_encoding_without_the_marks_is_no_reason_to_fail(tmp_path: Path) -> None:
+    document = {**status_document(STATE, Policy(), Report(), NOW), "alive": True}
+    words = [sys.executable, "-m", "updated.cli", "--root", str(written(tmp_path, document)), "status"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert "  ? slot b  1.1.0  trial  boots next, 3 tries left" in done.stdout.splitlines()
+    assert done.stderr == ""
 
 
 def test_a_dead_daemon_is_told() -> None:

@@ -53,6 +53,27 @@ def test_a_time_that_the_daemon_writes_is_read(seconds: int) -> None:
     assert moment(format_time(seconds), NOW)
 
 
+# NOW is Fri 2027-01-15 09:00 in the zone of these tests.
+@pytest.mark.parametrize(
+    ("text", "end", "begin"),
+    [("2027-01-16", "2027-01-15T23:00:00Z", None), ("2027-01-16 18:00", "2027-01-16T17:00:00Z", None),
+     ("2027-07-16T18:00", "2027-07-16T16:00:00Z", None), ("18:00", "2027-01-15T17:00:00Z", "2027-01-14T17:00:00Z"),
+     ("08:00", "2027-01-16T07:00:00Z", "2027-01-15T07:00:00Z"), ("2027-01-14", None, "2027-01-13T23:00:00Z")],
+)  # fmt: skip
+def test_times_are_taken_by_the_clock_of_the_machine(text: str, end: str | None, begin: str | None) -> None:
+    if end is not None:
+        assert format_time(hold_end(text, NOW)) == end
+    if begin is not None:
+        assert format_time(since(text, NOW)) == begin
+
+
+@pytest.mark.parametrize("text", ["0m", "0h", "0d", "0", "24:00", "2027-13-01", "2027-01-16 9:00"])
+def test_a_hold_of_no_length_and_what_is_no_time_are_refused(text: str) -> None:
+    with pytest.raises(UpdatedError) as caught:
+        hold_end(text, NOW)
+    assert caught.value.code == "bad-request"
+
+
 @pytest.mark.parametrize(
     ("text", "end"),
     [(None, 0), ("90m", NOW + 5400), ("12h", NOW + 43200), ("7d", NOW + 604800), ("2027-02-01T00:00:00Z", 1801440000)],

@@ -102,6 +102,7 @@ states = st.builds(
     manifests=st.dictionaries(st.sampled_from("ab"), digests), leaving=st.sampled_from(("", "a", "b")),
     failing=st.just("") | digests, since=epochs, highest=st.just("") | versions.map(str), importing=st.booleans(),
     expiries=st.dictionaries(names, st.builds(Expiry, epochs, st.none() | epochs, st.booleans()), max_size=2),
+    recalled=st.dictionaries(lines, lines, max_size=2),
     reboots_took=st.lists(st.integers(0, 86400), max_size=3).map(tuple),
     grace=st.none() | st.builds(Grace, lines, epochs, st.booleans()),
 )

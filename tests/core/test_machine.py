@@ -224,6 +224,64 @@ def rolling_back() -> State:
     return decision.state
 
 
+def recalled_there(**changes: Any) -> State:
+    """A node whose other slot holds 1.0, which is fit to boot."""
+    return node(facts("b", "1.1", a=OTHER_GOOD, b=GOOD), versions={"a": "1.0", "b": "1.1"}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("unwanted", "why"),
+    [({"recalled": {"1.0": "it burns"}}, "1.0 was recalled: it burns"),
+     ({"denied": (Denial("1.0.0", "", "rolled back by eva", 1),)}, "1.0.0 was rolled back here by eva"),
+     ({"denied": (Denial("1.0", "", "web failed", 1),)}, "1.0 failed here: web failed"),
+     ({"denied": (Denial("renamed", "m10", "web failed", 1),), "manifests": {"a": "m10"}}, "failed here: web failed")],
+)  # fmt: skip
+def test_a_roll_back_does_not_lead_into_a_denied_or_recalled_release_unless_it_is_forced(
+    unwanted: dict[str, Any], why: str
+) -> None:
+    state = recalled_there(**unwanted)
+    decision = decide(state, events.RollbackRequested(NOW, 0.5, "root"), POLICY)
+    assert (decision.state, decision.effects) == (state, ())
+    assert decision.refusal is not None
+    assert decision.refusal.code == "not-possible-now"
+    assert why in decision.refusal.cause
+    assert "rollback --force" in decision.refusal.mend
+    forced = decide(state, events.RollbackRequested(NOW, 0.5, "root", force=True), POLICY)
+    assert kinds(forced) == [effects.Record, effects.RollBack, effects.AskHooks]
+
+
+def test_a_recall_of_what_runs_does_not_keep_anybody_from_leaving_it() -> None:
+    decision = decide(recalled_there(recalled={"1.1": "it burns"}), events.RollbackRequested(NOW, 0.5, "root"), POLICY)
+    assert kinds(decision) == [effects.Record, effects.RollBack, effects.AskHooks]
+
+
+def test_each_look_says_anew_which_slots_hold_a_recalled_release() -> None:
+    checking = node(phase=Phase.CHECKING, recalled={"0.9": "it is slow"})
+    looked = decide(checking, events.CheckDone(NOW, 0.5, None, (), recalled={"1.0": "it burns"}), POLICY)
+    assert looked.state.recalled == {"1.0": "it burns"}
+
+
+def test_history_says_of_a_hold_who_and_until_when_and_names_no_release() -> None:
+    held = [decide(node(), events.HoldRequested(NOW, 0.5, "eva", until), POLICY).effects for until in (4600, None)]
+    assert held == [
+        (effects.Record("hold", "", "by eva, until 1970-01-01T01:16:40Z"),),
+        (effects.Record("hold", "", "by eva, until somebody lifts it"),),
+    ]
+
+
+NEWEST = (Reason("up-to-date", "1.0 is the newest release of channel stable"),)
+
+
+def test_what_the_last_look_found_says_nothing_of_another_channel() -> None:
+    changed = decide(node(reasons=NEWEST), events.ChannelRequested(NOW, 0.5, "root", "nosuch"), POLICY)
+    assert changed.state.reasons == ()
+
+
+def test_what_an_earlier_look_found_is_not_told_beside_the_error_of_the_last_one() -> None:
+    failed = decide(node(phase=Phase.CHECKING, reasons=NEWEST), events.Failed(NOW, 0.5, NETWORK), POLICY)
+    assert (failed.state.phase, failed.state.reasons) == (Phase.FAILED, ())
+
+
 def test_a_roll_back_survives_a_restart_before_it_was_carried_out() -> None:
     decision = started(rolling_back(), facts("b", "1.1", a=OTHER_GOOD, b=GOOD))
     assert decision.state.phase is Phase.REBOOTING

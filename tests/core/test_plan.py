@@ -138,7 +138,7 @@ def test_the_longer_an_answer_takes_the_more_is_read_through() -> None:
             Outlook("patch", "1.1.0", 10**9, 970_000_000, 5_120_000, 406_000_000),
             "delta from 1.1.0: 5.1 MB of 406 MB, 97 % from this machine",
         ),
-        (Outlook("ranges", "", 1000, 250, 40_000, 99_949_999), "ranges: 0.0 MB of 99.9 MB, 25 % from this machine"),
+        (Outlook("ranges", "", 1000, 250, 40_000, 99_949_999), "ranges: 40.0 kB of 99.9 MB, 25 % from this machine"),
         (Outlook("full", "1.1.0", 1000, 0, 406_000_000, 406_000_000), "full: 406 MB"),
         (Outlook("ranges", "1.1.0", 1000, 1000, 0, 10), "all of it is on this machine, 0.0 MB downloaded"),
         (Outlook("full", "", 0, 0, 0, 0), "all of it is on this machine, 0.0 MB downloaded"),

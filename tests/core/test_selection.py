@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from tests.core.strategies import channels, digests, places, versions
 from updated.core.release import Channel, ChannelEntry, Recall
 from updated.core.rollout import Place, Rollout
-from updated.core.selection import OF_A_CHANNEL, Choice, Pin, choose, effective_floor, is_urgent, unreachable
+from updated.core.selection import (
+    OF_A_CHANNEL,
+    Choice,
+    Pin,
+    choose,
+    effective_floor,
+    is_urgent,
+    recalled,
+    unreachable,
+)
 from updated.core.version import Version
 
 NOW = 1_800_000_000
@@ -29,7 +38,8 @@ def pick(
     pin: Pin = EVERYTHING,
 ) -> Choice:
     return choose(
-        Channel("stable", entries), Version(running), denied=denied, floor=None if floor is None else Version(floor),
+        Channel("stable", entries), Version(running), denied=dict.fromkeys(denied, "1.1 failed here: web"),
+        floor=None if floor is None else Version(floor),
         place=Place(0.0, wave), now=now, any_wave=any_wave, allow_downgrade=allow_downgrade, pin=pin,
     )
 
@@ -194,7 +204,7 @@ def test_a_denied_release_is_not_tried_again_and_a_newer_one_is(by: str) -> None
     denied = ("1.1",) if by == "version" else (failed.manifest,)
     choice = pick(failed, denied=denied)
     assert (version(choice), codes(choice)) == (None, ["denied"])
-    assert choice.reasons[0].text == "1.1 failed here before"
+    assert choice.reasons[0].text == "1.1 failed here: web"
     assert version(pick(failed, entry("1.2"), denied=denied)) == "1.2"
 
 
@@ -236,6 +246,11 @@ def test_a_newer_release_goes_before_the_replacement() -> None:
     assert version(pick(*ROAD, entry("1.6"), running="1.5", allow_downgrade=True)) == "1.6"
     choice = pick(*ROAD, entry("1.6", rollout=RAMP), running="1.5", allow_downgrade=True)
     assert (version(choice), codes(choice)) == ("1.4", ["recalled", "wave"])
+
+
+def test_what_was_recalled_is_known_of_each_slot_whatever_the_channel_has_for_the_node() -> None:
+    channel = Channel("stable", (entry("1.4", recalled=Recall("it burns")), entry("1.5")))
+    assert recalled(channel, ("1.4.0", "1.5", "1.6", "unknown")) == {"1.4.0": "it burns"}
 
 
 def test_a_recall_without_a_replacement_is_told_to_who_runs_it() -> None:
@@ -319,8 +334,8 @@ def test_whatever_the_channel_says_the_choice_keeps_every_rule(
 ) -> None:
     channel, running, floor = situation
     choice = choose(
-        channel, running, denied=denied, floor=floor, place=place, now=now, any_wave=any_wave,
-        allow_downgrade=allow_downgrade,
+        channel, running, denied=dict.fromkeys(denied, "it failed"), floor=floor, place=place, now=now,
+        any_wave=any_wave, allow_downgrade=allow_downgrade,
     )
     assert {reason.code for reason in choice.reasons} <= OF_A_CHANNEL
     chosen = choice.entry
@@ -407,7 +422,7 @@ def test_a_barrier_that_is_not_admitted_is_not_passed_through() -> None:
 @given(channels, versions, versions, st.booleans())
 def test_what_is_chosen_is_always_admitted(channel: Channel, running: Version, bound: Version, only: bool) -> None:
     pin = Pin(only=bound.text) if only else Pin(newest=bound.text)
-    choice = choose(channel, running, denied=(), floor=None, place=Place(0.0), now=NOW, any_wave=True, pin=pin)
+    choice = choose(channel, running, denied={}, floor=None, place=Place(0.0), now=NOW, any_wave=True, pin=pin)
     if choice.entry is not None:
         assert choice.entry.version == bound if only else pin.obstacle(choice.entry.version.text) is None
         assert choice.entry.version > running

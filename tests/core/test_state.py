@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootctl.model import BootView, SlotState
 from tests.core.strategies import states
 from updated.core.document import dump, load_object
 from updated.core.errors import UpdatedError
+from updated.core.machine import first_state
 from updated.core.policy import Policy
-from updated.core.state import State, format_state, parse_state
+from updated.core.selection import Reason
+from updated.core.state import BootFacts, Denial, Phase, State, format_state, parse_state
 from updated.core.status import Report, fault_document, status_document, summary
 
 OPTIONAL = (
-    "target", "offer", "error", "last_check", "hold", "fallback", "highest", "importing", "expiries", "reboots_took",
-    "grace",
+    "target", "offer", "error", "last_check", "hold", "fallback", "highest", "importing", "expiries", "recalled",
+    "reboots_took", "grace",
 )
 
 
@@ -99,3 +103,19 @@ def test_a_node_that_could_not_start_shows_the_same_keys(state: State) -> None:
     document = fault_document(fault, 0)
     assert document.keys() == status_document(state, Policy(), Report(), 0).keys()
     assert document["error"]["code"] == "disk-full"
+
+
+def test_a_denial_says_in_a_short_sentence_who_or_what_it_came_from() -> None:
+    assert Denial("1.4.0", "", "rolled back by root", 1).text == "1.4.0 was rolled back here by root"
+    assert Denial("1.4.0", "", "web failed", 1).text == "1.4.0 failed here: web failed"
+    long = Denial("1.4.0", "", "x" * 500, 1).text
+    assert len(long) < 150
+    assert long.endswith("…")
+
+
+def test_without_an_offer_the_headline_is_the_wave_that_is_waited_for() -> None:
+    burning, wave = Reason("recalled", "1.0 was recalled: it burns"), Reason("wave", "1.5 comes to this node later")
+    view = BootView((("a", SlotState(2, 0, True)), ("b", SlotState(1, 0, True))))
+    for reasons, told in (((burning, wave), "1.5 comes to this node later"), ((burning,), burning.text)):
+        waiting = replace(first_state(BootFacts("a", "1.0", "boot", view), 0.5), phase=Phase.WAITING, reasons=reasons)
+        assert summary(waiting, Policy()) == f"runs 1.0 in slot a; no update now: {told}"

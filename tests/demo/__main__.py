@@ -320,7 +320,7 @@ class Demo:
             self.machine.write_config("\n".join(lines) + "\n")
             self.machine.start_daemon()
             self.wait(lambda: "daemon-not-running" not in self.updatectl("unhold", "--json", show=False))
-            self.updatectl("channel", "beta")
+            self.updatectl("channel", "beta", "--no-wait")
             share = random.SystemRandom().uniform(0.15, 0.75)
             self.wait(lambda: self.downloaded() >= share)
             self.machine.power_cut()

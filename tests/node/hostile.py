@@ -115,7 +115,7 @@ def use_an_old_repository(task: Task, verb: str) -> None:
         return
     old = dataclasses.replace(
         task, connection=Connection(MEANS["url"]), store=task.store + "-old", seeds={}, running="0.0.1",
-        floor="", target=Target(MEANS["version"], MEANS["manifest"], "b"), denied=(),
+        floor="", target=Target(MEANS["version"], MEANS["manifest"], "b"), denied={},
     )  # fmt: skip
     claim(fetch(old))
 

@@ -146,6 +146,33 @@ def test_roll_back_boots_the_old_slot_and_the_release_is_not_taken_again(node: M
     assert node.power_on() == "b"
 
 
+def test_nothing_leads_back_into_a_recalled_release_that_was_left(node: Machine, publisher: Publisher) -> None:
+    publisher.release("1.1.0")
+    node.start_daemon()
+    node.wait_until(lambda: asked_to_reboot(node))
+    assert node.power_on() == "b"
+    started(node)
+    publisher.call(
+        "recall", str(publisher.repository), "--keys", str(publisher.keys), "--channel", "stable", "--version", "1.1.0",
+        "--reason", "it eats data",
+    )
+    node.updatectl("check")
+    assert "1.1.0, which runs here: it eats data" in node.updatectl("status").stdout
+    said = node.updatectl("rollback").stdout
+    assert said.startswith("Slot a (1.0.0) boots next. 1.1.0 is denied here; 'updatectl allow 1.1.0' lifts that. ")
+    node.wait_until(lambda: asked_to_reboot(node))
+    assert node.power_on() == "a"
+    started(node)
+    node.updatectl("check")
+    assert "updatectl rollback" not in node.updatectl("status").stdout
+    refused = node.updatectl("rollback", check=False)
+    assert refused.returncode == 5
+    assert "slot b would boot, and 1.1.0 was recalled: it eats data" in refused.stderr
+    node.updatectl("rollback", "--force")
+    node.wait_until(lambda: asked_to_reboot(node))
+    assert node.power_on() == "b"
+
+
 def test_a_roll_back_without_a_confirmed_other_slot_is_refused(node: Machine) -> None:
     started(node)
     done = node.updatectl("rollback", check=False)
@@ -157,7 +184,7 @@ def test_a_channel_is_chosen_live_and_survives_a_reboot(node: Machine, publisher
     publisher.release("2.0.0", channels=("beta",))
     started(node)
     assert status(node)["phase"] == "idle"
-    node.updatectl("channel", "beta")
+    node.updatectl("channel", "beta", "--no-wait")
     node.wait_until(lambda: asked_to_reboot(node))
     assert node.power_on() == "b"
     started(node)
@@ -166,7 +193,9 @@ def test_a_channel_is_chosen_live_and_survives_a_reboot(node: Machine, publisher
 
 def test_a_channel_that_is_not_there_is_named(node: Machine) -> None:
     started(node)
-    node.updatectl("channel", "gamma")
+    done = node.updatectl("channel", "gamma", check=False)
+    assert done.returncode == 1
+    assert "channel gamma: is not in the repository" in done.stderr
     node.wait_until(lambda: phase(node) == "failed")
     assert "channel gamma: is not in the repository" in str(status(node)["summary"])
 

@@ -77,7 +77,10 @@ def wrong(node: Machine, phase: str) -> None:
     assert "start: 'noon' is not accepted" in node.log.read_text()
     found = status(node)
     assert (found["phase"], found["windows"]) == (phase, before)
-    node.write_config(config)
+    refused = "the configuration on disk is refused, the former one is in force: "
+    assert found["notes"][0].startswith(f"{refused}{node.root}/etc/updated/updated.toml:")
+    reload(node, config)
+    assert not any(note.startswith(refused) for note in status(node)["notes"])
 
 
 def test_idle_and_waiting(node: Machine, publisher: Publisher) -> None:

@@ -85,7 +85,14 @@ DEEDS: Mapping[str, Deed] = {
             "RebootNow", "reboot-now", events.RebootRequested,
             "reboots into what is staged; neither hooks nor inhibitors are asked", (), _forced,
         ),
-        _deed("Rollback", "rollback", events.RollbackRequested, "boots the other slot, and denies what runs"),
+        _deed(
+            "Rollback", "rollback", events.RollbackRequested,
+            "boots the other slot, unless its release was denied or recalled, and denies what runs",
+        ),
+        _deed(
+            "RollbackAnyway", "rollback-anyway", events.RollbackRequested,
+            "boots the other slot, whatever its release is, and denies what runs", (), _forced,
+        ),
         _deed(
             "SetChannel", "set-channel", events.ChannelRequested, "follows another channel",
             (("channel", "s"),), _channel,

@@ -75,6 +75,10 @@ def _denied(document: Document) -> list[list[Any]]:
     return [[each["version"], each["reason"], _seconds(each["at"])] for each in document["denied"]]
 
 
+def _recalled(document: Document) -> list[list[Any]]:
+    return [[each["slot"], each["version"], each["reason"], each["running"]] for each in document["recalled"]]
+
+
 def _fallback(document: Document) -> list[Any]:
     fell = document["fallback"]
     return ["", "", "", 0] if fell is None else [fell["version"], fell["reason"], fell["by"], _seconds(fell["at"])]
@@ -131,6 +135,8 @@ PROPERTIES = (
     Property("HeldBy", "s", "who paused updates", _text("hold", "by")),
     Property("HeldUntil", "t", "until when; 0 with `HeldBy` set: without end", _time("hold", "until")),
     Property("Denied", "a(sst)", "each release that is not taken again: version, reason, since when", _denied),
+    Property("Recalled", "a(sssb)", "each slot whose release the publisher recalled: slot, version, reason, whether it "
+             "runs", _recalled),
     Property("Fallback", "(ssst)", "the last fallback or roll back: version, reason, who asked for it, when",
              _fallback),
     Property("Expiries", "a{st}", "when the trusted metadata expires, by role", _expiries),

@@ -9,6 +9,7 @@ import sys
 
 try:
     import argparse
+    import io
     import json
     import os
     import time
@@ -24,8 +25,14 @@ except KeyboardInterrupt:  # while it loads
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a verb; the exit status is one of `exits`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what the encoding of a terminal lacks is no reason to fail
     try:
-        options = parser().parse_args(arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        options = parser().parse_args(words)
+        if options.verb is None:
+            options = parser().parse_args([*words, "status"])
         return _run(options)
     except UpdatedError as error:
         if options.json:
@@ -52,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
 
             return layout.provision(options)
         case "channel" if options.name is None:
-            channel = _document(options)["channel"]
+            channel = _channel(options)
             print(json.dumps({"channel": channel}, indent=2, ensure_ascii=False) if options.json else channel)
             return exits.DONE
         case "watch":
@@ -87,6 +94,24 @@ def _document(options: argparse.Namespace) -> dict[str, Any]:
     return read_status(options.root)
 
 
+def _channel(options: argparse.Namespace) -> str:
+    """The channel that is followed: by the status, or where that says none, by the configuration."""
+    try:
+        fault, channel = None, str(_document(options).get("channel") or "")
+    except UpdatedError as error:
+        fault, channel = error, ""
+    if channel:
+        return channel
+    from bootctl.settings import ConfigError
+    from updated.cli.merged import config_fault
+    from updated.config import read_settings
+
+    try:
+        return read_settings(options.root).policy.channel
+    except ConfigError as error:
+        raise fault or config_fault(error) from None
+
+
 def _status(options: argparse.Namespace) -> int:
     try:
         document = _document(options)
@@ -102,6 +127,10 @@ def _status(options: argparse.Namespace) -> int:
         if not options.json:
             print(f"updatectl: {error}", file=sys.stderr)
         return exits.NO_DAEMON
+    if not options.json:
+        from updated.cli.statusfile import mended
+
+        document = mended(document, options.root)
     _print_status(document, options)
     return exits.DONE
 

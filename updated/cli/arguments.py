@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterable
+from typing import NoReturn
 
 from bootctl.usage import PlainEnd, sentence
 from bootctl.version import ShowVersion
@@ -17,16 +20,34 @@ class _Help(PlainEnd):
         super().__init__(prog, width=columns() - 2)
 
 
+class _Top(argparse.ArgumentParser):
+    """Says of a verb that there isn't which one it may have been."""
+
+    verbs: Iterable[str] = ()
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with the status of a wrong argument."""
+        match = re.match(r"argument VERB: invalid choice: '(.*)' \(choose ", message)
+        if match is not None:
+            from difflib import get_close_matches
+
+            near = get_close_matches(match[1], self.verbs, 1)
+            hint = f"did you mean {near[0]}?" if near else f"'{self.prog} --help' names all"
+            message = f"there is no verb {match[1]!r}; {hint}"
+        super().error(message)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line. Without side effects."""
-    top = argparse.ArgumentParser(
-        prog="updatectl", description="Show and steer how this machine is updated.", epilog=exits.HELP,
-        formatter_class=_Help,
+    top = _Top(
+        prog="updatectl", description="Show and steer how this machine is updated; without a verb: status.",
+        epilog=exits.HELP, formatter_class=_Help,
     )
     top.add_argument("--root", default="/", metavar="DIR", help="take all paths below DIR")
     top.add_argument("--version", action=ShowVersion)
     _colour(top, "auto")
-    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", parser_class=argparse.ArgumentParser)
+    top.verbs = verbs.choices
 
     def verb(name: str, text: str, *, waits: bool | None = None) -> argparse.ArgumentParser:
         child = verbs.add_parser(name, help=text, description=sentence(text), formatter_class=_Help)
@@ -50,20 +71,25 @@ def parser() -> argparse.ArgumentParser:
     bring.add_argument("path", metavar="PATH", help="the bundle, or the directory with a repository")
     reboot = verb("reboot", "reboot into the staged release now")
     reboot.add_argument("--force", action="store_true", help="ask neither the pre-reboot hooks nor inhibitors")
-    verb("rollback", "go back to the other slot, reboot, and deny what runs now")
-    channel = verb("channel", "show or choose the release channel", waits=False)
+    back = verb("rollback", "go back to the other slot, reboot, and deny what runs now")
+    back.add_argument("--force", action="store_true", help="also to a release that was denied or recalled")
+    channel = verb("channel", "show or choose the release channel", waits=True)
     channel.add_argument("name", nargs="?", metavar="NAME", help="the channel to follow from now on")
     hold = verb("hold", "pause updates")
     hold.add_argument(
         "until", nargs="?", metavar="UNTIL",
-        help="until when: 2026-12-24T18:00:00Z, or a length such as 90m, 12h, 7d (default: until unhold)",
+        help="until when: 18:00, 2026-12-24 or '2026-12-24 18:00', by this machine's clock; 2026-12-24T18:00:00Z; or a "
+        "length such as 90m, 12h, 7d (default: until unhold)",
     )
     verb("unhold", "end the pause", waits=False)
     allow = verb("allow", "take a release off the denylist", waits=False)
     allow.add_argument("version", metavar="VERSION", help="the release")
     history = verb("history", "show what happened, and why")
     history.add_argument("-n", "--lines", type=_count, metavar="N", help="how many entries at most (default: 20)")
-    history.add_argument("--since", metavar="TIME", help="only from then on: 2026-11-20T00:00:00Z, or 90m, 12h, 7d ago")
+    history.add_argument(
+        "--since", metavar="TIME",
+        help="only from then on: 18:00, 2026-11-20, 2026-11-20T00:00:00Z, or 90m, 12h, 7d ago",
+    )
     health = verb("health", "show the last verdict with each check, and those before")
     health.add_argument("-n", "--lines", type=_count, default=5, metavar="N", help="how many verdicts (default: 5)")
     verb("watch", "follow the node until interrupted")

@@ -13,8 +13,10 @@ from typing import Any
 from updated.cli import exits, follow
 from updated.cli.paper import paper_of
 from updated.cli.spans import hold_end
-from updated.cli.statusfile import read_status
+from updated.cli.statusfile import never_set_up, read_status
+from updated.cli.when import moment
 from updated.cli.why import obstacles
+from updated.core.document import format_time
 from updated.core.errors import UpdatedError
 from updated.directory import open_place
 
@@ -39,15 +41,20 @@ def change(options: argparse.Namespace) -> int:
             member, signature, arguments = "Import", "h", [0]
         case "reboot" if options.force:
             member = "RebootNow"
+        case "rollback" if options.force:
+            member = "RollbackAnyway"
         case verb:
             member = verb.capitalize()
+    if (unset := never_set_up(options.root)) is not None:
+        raise unset
     waits = getattr(options, "wait", False)
     # It is opened here, so that nobody imports what only the daemon may read.
     files = [open_place(options.path)] if options.verb == "import" else []
     before = read_status(options.root) if waits else {}
+    leaving = _leaving(options.root) if options.verb == "rollback" else ""
     asyncio.run(_call(member, signature, arguments, files))
     if not options.json:
-        print(_done(options))
+        print(leaving + _done(options))
     if waits:
         return _waited(options, before)
     if options.json:
@@ -66,6 +73,21 @@ def _waited(options: argparse.Namespace, before: dict[str, Any]) -> int:
     return exits.REFUSED
 
 
+def _leaving(root: str) -> str:
+    """Which slot boots next after a roll back, and what is denied from then on; empty when that is not known."""
+    try:
+        document = read_status(root)
+        left = document["running"]
+        other = next(slot for slot in document["slots"] if not slot["running"])
+        name = f"slot {other['slot']}" + (f" ({other['version']})" if other["version"] else "")
+        return (
+            f"{name[0].upper()}{name[1:]} boots next. {left['version']} is denied here; "
+            f"'updatectl allow {left['version']}' lifts that. "
+        )
+    except (UpdatedError, KeyError, TypeError, StopIteration):
+        return ""
+
+
 def _done(options: argparse.Namespace) -> str:
     """What follows from the request, in words; whoever waits sees it."""
     tail = "" if getattr(options, "wait", False) else f" {_FOLLOW}"
@@ -79,8 +101,8 @@ def _done(options: argparse.Namespace) -> str:
         case "channel":
             return f"The node follows channel {options.name} from now on, and looks into it at once.{tail}"
         case "hold":
-            end = f" until {options.until}" if options.until and options.until.endswith("Z") else ""
-            end = f" for {options.until}" if options.until and not end else end
+            now = time.time()
+            end = f" until {moment(format_time(hold_end(options.until, now)), now)}" if options.until else ""
             return f"Updates are paused{end}; 'updatectl unhold' ends it."
         case "unhold":
             return f"Updates go on.{tail}"
@@ -146,7 +168,8 @@ async def _answer(message: Callable[[], Any], *, files: bool = False) -> Any:
         bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=files).connect()
     except (OSError, EOFError) as error:
         raise UpdatedError(
-            "daemon-not-running", "the system bus", str(error), "Start dbus and the daemon: systemctl start updated."
+            "daemon-not-running", "the system bus", getattr(error, "strerror", None) or str(error),
+            "Start dbus and the daemon: systemctl start updated.",
         ) from None
     try:
         return await bus.call(message())

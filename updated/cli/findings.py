@@ -19,7 +19,7 @@ from bootctl.errors import BootError
 from bootctl.settings import ConfigError, below
 from updated.cli.merged import config_fault
 from updated.cli.show import amounts
-from updated.cli.statusfile import read_status
+from updated.cli.statusfile import mended, never_set_up, read_status
 from updated.cli.when import epoch, moment
 from updated.config import Settings, read_settings
 from updated.core.errors import UpdatedError
@@ -68,7 +68,7 @@ class Node:
     def status(self) -> Mapping[str, Any]:
         """The status file, empty without one. Raises `UpdatedError` for a damaged one."""
         try:
-            return read_status(self.root)
+            return mended(read_status(self.root), self.root)
         except UpdatedError as error:
             if error.code != "daemon-not-running":
                 raise
@@ -89,6 +89,8 @@ def _unconfigured() -> list[Finding]:
 
 def configuration(node: Node) -> list[Finding]:
     """The files, as the daemon reads them."""
+    if (unset := never_set_up(node.root)) is not None:
+        return [Finding("error", f"{unset.what}: {unset.cause}", unset.mend)]
     settings = node.settings
     source = settings.url or settings.path or "no repository, releases come by import"
     found = [Finding("ok", f"{settings.compatible}, channel {settings.policy.channel}, {source}")]
@@ -195,6 +197,8 @@ def state(node: Node) -> list[Finding]:
 def daemon(node: Node) -> list[Finding]:
     """The daemon: alive, and what it says of itself."""
     start = "'systemctl start updated'; 'updatectl log' says why it ended."
+    if not node.status and never_set_up(node.root) is not None:
+        return [Finding("skipped", "not looked at: this machine was not set up")]
     if not node.status:
         return [Finding("error", "it has not run since the machine started", start)]
     fault = node.status.get("error")
@@ -248,12 +252,17 @@ def reboot(node: Node) -> list[Finding]:
         if shutil.which(program) is None and shutil.which(command[0]) is None:
             mend = f"Install it, or correct {key} in the table [updates]."
             found.append(Finding("error", f"{key}: there is no program {command[0]}", mend))
-    how = "by itself" if settings.policy.reboot_automatically else "by a person or an agent"
-    return found or [Finding("ok", f"reboots {how}: {' '.join(settings.reboot_command)}")]
+    words = " ".join(settings.reboot_command)
+    text = f"reboots by itself: {words}"
+    if not settings.policy.reboot_automatically:
+        text = f"a person or an agent reboots; the command that 'updatectl reboot' gives: {words}"
+    return found or [Finding("ok", text)]
 
 
 def health_checks(node: Node) -> list[Finding]:
     """The check files, read by health itself in a process of its own: it shares no code with the daemon."""
+    if not node.configured:
+        return _unconfigured()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", _CHECKS_PROGRAM, node.root], env=environment, capture_output=True, text=True,

@@ -32,10 +32,12 @@ class _Line:
         self._last = ""
         self._open = False
 
-    def show(self, text: str, *, passing: bool) -> None:
-        if text == self._last or (passing and not self._terminal):
+    def show(self, text: str, *, passing: bool, said: str | None = None) -> None:
+        """Shows `text`, unless it says the same as the one before: `said`, without what time alone changes."""
+        said = text if said is None else said
+        if said == self._last or (passing and not self._terminal):
             return
-        self._last = text
+        self._last = said
         if self._open:
             sys.stdout.write("\r" + _REST_OF_LINE)
         sys.stdout.write(text)
@@ -59,13 +61,17 @@ def _follow(
             document = read_status(root)
             if not document["alive"]:
                 raise UpdatedError("daemon-not-running", "the daemon", "ended", "'updatectl log' says why.")
+            over = ended(document)
             if as_json:
                 line.show(json.dumps(document, ensure_ascii=False), passing=False)
+            elif over and document["error"]:
+                pass  # whoever waited for it tells it
             elif document["progress"]:
                 line.show(_fitting_bar(document["progress"], paper), passing=True)
             else:
-                line.show(with_local_times(document["summary"], time.time()), passing=False)
-            if ended(document):
+                text = with_local_times(document["summary"], time.time())
+                line.show(text, passing=False, said=document["summary"])
+            if over:
                 return document
             time.sleep(POLL_SECONDS)
     finally:

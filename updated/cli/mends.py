@@ -25,11 +25,11 @@ REASONS: Mapping[str, tuple[str, str]] = {
     ),
     "denied": (
         "failed here before, or was rolled back by a person",
-        "'updatectl allow VERSION' tries it again",
+        "'updatectl history' says why; wait for a newer release, or, when the cause is gone, 'updatectl allow VERSION'",
     ),
     "recalled": (
         "the publisher recalled the release, the one that runs or a newer one",
-        "wait for a newer release; 'updatectl rollback' leaves the one that runs",
+        "wait for a newer release",
     ),
     "downgrade": (
         "the release that runs was recalled, an older one replaces it, and [updates] allow_downgrade is off",
@@ -46,7 +46,7 @@ REASONS: Mapping[str, tuple[str, str]] = {
     ),
     "below-floor": (
         "is older than one that was confirmed on this node",
-        "ask the publisher for a newer release; 'updatectl rollback' boots the other slot",
+        "wait for a newer release",
     ),
     "trial": ("the slot that runs is not confirmed yet", "'updatectl health' shows its checks"),
     "held": ("a person paused updates", "'updatectl unhold' ends the pause"),
@@ -95,6 +95,9 @@ REASONS: Mapping[str, tuple[str, str]] = {
     ),
 }
 
+# What else can be done where the release that runs was recalled, and the other slot holds a good one.
+LEAVE_RECALLED = "'updatectl rollback' leaves the one that runs"
+
 # By code of the error: what helps in general. The error itself says what to do about the thing that it names.
 ERRORS: Mapping[str, str] = {
     "unreachable": "look at the network, the name server and the proxy; it is tried again",
@@ -116,8 +119,8 @@ ERRORS: Mapping[str, str] = {
     "patch-invalid": "'releasectl verify' on the publisher's side, and publish the release anew",
     "incompatible": "follow a channel for machines of this kind, or correct compatible in the table [identity]",
     "image-too-large": "publish a smaller image, or lay the disk out with larger slots",
-    "denied": "'updatectl allow VERSION' tries it again; 'updatectl history' says what became of it",
-    "release-too-old": "publish a newer release; 'updatectl rollback' boots the other slot",
+    "denied": "'updatectl history' says why; wait for a newer release, or 'updatectl allow VERSION'",
+    "release-too-old": "publish a newer release",
     "slot-missing": "'updatectl doctor' compares the disk with the configuration",
     "slot-in-use": "unmount the slot; 'findmnt' and 'lsblk' show who uses it",
     "slot-running": "let the boot loader pass updated.slot=NAME to the kernel; 'updatectl doctor' looks at it",

@@ -16,10 +16,10 @@ _GLYPHS = {"running": "●", "next": "↻", "bad": "×", "other": "○"}
 _STEPS = {"compare": "comparing", "copy": "copying", "download": "downloading", "verify": "verifying"}
 # What a status may lack that another version of the daemon wrote.
 _ABSENT: Mapping[str, Any] = {
-    "alive": False, "slots": [], "reasons": [], "denied": [], "notes": [], "expiry_warnings": [], "target": None,
-    "progress": None, "plan": None, "windows": None, "error": None, "hold": None, "fallback": None,
-    "last_install": None, "health": None, "last_check": None, "next_check": None, "enabled": True, "disabled_by": None,
-    "channel": "", "offer": None,
+    "alive": False, "slots": [], "reasons": [], "denied": [], "recalled": [], "running": None, "notes": [],
+    "expiry_warnings": [], "target": None, "progress": None, "plan": None, "windows": None, "error": None, "hold": None,
+    "fallback": None, "last_install": None, "health": None, "last_check": None, "next_check": None, "enabled": True,
+    "disabled_by": None, "channel": "", "offer": None,
 }  # fmt: skip
 
 
@@ -105,10 +105,10 @@ def _rows(document: Mapping[str, Any], now: float) -> list[tuple[str, str]]:
             rows.append(("Rolled back", f"from {fallback['version']} by {fallback['by']}, {when}"))
         else:
             rows.append(("Fell back", f"from {fallback['version']}, {when}: {fallback['reason']}"))
-    rows += [
-        ("Denied", f"{each['version']} ({each['reason']}); 'updatectl allow {each['version']}' tries it again")
-        for each in document["denied"]
-    ]
+    for each in document["recalled"]:
+        place = "runs here" if each["running"] else f"is in slot {each['slot']}"
+        rows.append(("Recalled", f"{each['version']}, which {place}: {each['reason']}"))
+    rows += _denied(document)
     if document["last_install"]:
         rows.append(("Installed", _install_text(document["last_install"])))
     rows += [("Expiry", with_local_times(warning["text"], now)) for warning in document["expiry_warnings"]]
@@ -116,6 +116,24 @@ def _rows(document: Mapping[str, Any], now: float) -> list[tuple[str, str]]:
     rows.append(("Checked", _checked(document, now)))
     rows += [("Note", with_local_times(note, now)) for note in document["notes"]]
     return rows
+
+
+def _denied(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A row for each denied release; of several, one for all that are older than what runs: nobody takes them."""
+    running = (document["running"] or {}).get("version") or ""
+    left = (document["fallback"] or {}).get("version")
+    old: list[str] = []
+    if len(document["denied"]) > 1:
+        from updated.core.version import is_older  # hardly ever needed, and the status shall start at once
+
+        old = [each["version"] for each in document["denied"] if is_older(each["version"], running)]
+    rows = []
+    for each in document["denied"]:
+        if each["version"] in old:
+            continue
+        why = "" if each["version"] == left else f" ({each['reason']})"  # the row of the fallback says it already
+        rows.append(("Denied", f"{each['version']}{why}; 'updatectl allow {each['version']}' tries it again"))
+    return rows + ([("Denied", f"{', '.join(old)}, older than {running}, which runs")] if old else [])
 
 
 def _windows_text(document: Mapping[str, Any], now: float) -> str:

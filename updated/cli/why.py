@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from updated.cli.mends import REASONS
+from updated.cli.mends import LEAVE_RECALLED, REASONS
 from updated.cli.when import moment, with_local_times
 
 # What happens when a reason ends, where it is not just over.
@@ -66,7 +66,19 @@ def _reason(document: Mapping[str, Any], reason: Mapping[str, Any], now: float) 
     _, mend = REASONS.get(code, ("", ""))
     if until and until not in text:
         text += f"{_ENDS.get(code, ', until')} {until}"
+    if code == "recalled" and _can_leave(document, text):
+        mend = f"{mend}; {LEAVE_RECALLED}"
     if _PLACEHOLDER in mend:
         named = (each["version"] for each in document["denied"] if each["version"] in text.split())
         mend = mend.replace(_PLACEHOLDER, next(named, _PLACEHOLDER))
     return Obstacle(code, with_local_times(text, now), mend)
+
+
+def _can_leave(document: Mapping[str, Any], text: str) -> bool:
+    """Whether `text` is about the release that runs, and the other slot holds one that may boot and is wanted."""
+    unwanted = {each["version"] for each in (*document["denied"], *document["recalled"])}
+    others = [slot for slot in document["slots"] if not slot["running"]]
+    running = (document["running"] or {}).get("version")
+    return text.startswith(f"{running} was recalled") and all(
+        slot["state"] == "good" and slot["version"] not in unwanted for slot in others
+    )

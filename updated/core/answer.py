@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from updated.core.document import Misfit, Object, parsed
@@ -24,7 +24,7 @@ COSTS = (
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswer:
-    """What a channel has for this node; `expiries` by role.
+    """What a channel has for this node; `expiries` by role; `recalled`: why each version in a slot that was, was it.
 
     `withdrawn`: why the channel does not ship any more what is staged here, if that is so.
     """
@@ -34,6 +34,7 @@ class CheckAnswer:
     expiries: Mapping[str, Expiry]
     notes: tuple[str, ...]
     withdrawn: str | None = None
+    recalled: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_answer(result: Mapping[str, Any], *, running: str, allow_downgrade: bool = False) -> CheckAnswer:
@@ -135,7 +136,12 @@ def _check(answer: Object, running: Version, *, allow_downgrade: bool) -> CheckA
         },
         notes=tuple(answer.lines("notes")),
         withdrawn=answer.line("withdrawn") if answer.has("withdrawn") else None,
+        recalled=_recalled(answer.object("recalled")) if answer.has("recalled") else {},
     )
+
+
+def _recalled(versions: Object) -> dict[str, str]:
+    return {version: versions.line(version) for version in versions.keys()}  # noqa: SIM118
 
 
 def _numbers(answer: Object, key: str) -> list[tuple[str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from updated.core.decision import Decision, denied_with, refusal, resting_phase
+from updated.core.document import format_time
 from updated.core.effects import AskHooks, Baseline, Effect, Record, Stop
 from updated.core.events import (
     AllowRequested,
@@ -21,7 +22,8 @@ from updated.core.events import (
 )
 from updated.core.inhibit import inhibited
 from updated.core.policy import Policy, no_repository
-from updated.core.state import Denial, Fallback, Hold, Phase, State
+from updated.core.selection import why_denied
+from updated.core.state import ROLLED_BACK, Denial, Fallback, Hold, Phase, State
 from updated.core.update import begin_check, begin_reboot, can_leave_slot, leave_slot, reboot_now
 from updated.core.version import same_version
 
@@ -111,14 +113,23 @@ def nothing_staged(state: State, event: RebootRequested, policy: Policy) -> Deci
 
 
 def roll_back(state: State, event: RollbackRequested, policy: Policy) -> Decision:
-    """Boots the other slot, which must be able to, and denies the release that runs; a slot on trial is rejected."""
+    """Boots the other slot, which must be able to, and denies the release that runs; a slot on trial is rejected.
+
+    A slot whose own release was denied or recalled is left alone without `force`.
+    """
     if not can_leave_slot(state):
         return refusal(
             state, "the roll back", f"slot {state.passive} holds no confirmed system",
             "Install the wanted release instead, from its channel.",
         )
+    unwanted = _unwanted(state)
+    if unwanted and not event.force:
+        return refusal(
+            state, "the roll back", f"slot {state.passive} would boot, and {unwanted}",
+            "Wait for a newer release; 'updatectl rollback --force' boots it all the same.",
+        )
     slot, version = state.facts.slot, state.facts.version
-    reason = f"rolled back by {event.by}"
+    reason = f"{ROLLED_BACK}{event.by}"
     manifest = state.manifests.get(slot, "")
     busy = state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING)
     left = state.with_changes(
@@ -131,12 +142,21 @@ def roll_back(state: State, event: RollbackRequested, policy: Policy) -> Decisio
     return Decision(decision.state, (*first, Record("rolled-back", version, reason), *decision.effects))
 
 
+def _unwanted(state: State) -> str | None:
+    """What speaks against the release in the other slot; None when nothing does."""
+    version = state.versions.get(state.passive, "")
+    recall = next((why for each, why in state.recalled.items() if same_version(each, version)), None)
+    if recall is not None:
+        return f"{version} was recalled: {recall}"
+    return why_denied(version, state.manifests.get(state.passive, ""), state.denials)
+
+
 def channel(state: State, event: ChannelRequested, policy: Policy) -> Decision:
     """Takes the channel over and looks into it at once; a download from the former channel is given up."""
     before = policy.followed(state)
     if event.channel == before:
         return Decision(state.with_changes(channel=event.channel))
-    changed = state.with_changes(channel=event.channel, next_check=event.now, offer=None)
+    changed = _not_looked(state.with_changes(channel=event.channel, next_check=event.now))
     record = Record("channel", state.facts.version, f"from {before} to {event.channel}, by {event.by}")
     if state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING):
         return Decision(_given_up(changed), (Stop(), record))
@@ -152,8 +172,16 @@ def reconfigured(state: State, event: Reconfigured, policy: Policy) -> Decision:
     if event.followed == policy.followed(state):
         return Decision(changed)
     if state.phase in (Phase.FETCHING, Phase.SEALING):
-        return Decision(_given_up(changed.with_changes(offer=None)), (Stop(),))
-    return Decision(changed.with_changes(offer=None))
+        return Decision(_given_up(_not_looked(changed)), (Stop(),))
+    return Decision(_not_looked(changed))
+
+
+def _not_looked(state: State) -> State:
+    """Without what the last look found: it says nothing of another channel. What keeps a staged release stays."""
+    if state.target is not None:
+        return state.with_changes(offer=None)
+    phase = resting_phase(state) if state.phase is Phase.WAITING else state.phase
+    return state.with_changes(phase=phase, offer=None, reasons=())
 
 
 def _given_up(state: State) -> State:
@@ -165,7 +193,8 @@ def _given_up(state: State) -> State:
 def hold(state: State, event: HoldRequested, policy: Policy) -> Decision:
     """Pauses; a download is given up and resumes later."""
     held = state.with_changes(hold=Hold(event.by, event.until))
-    record = Record("hold", state.facts.version, f"by {event.by}")
+    end = "until somebody lifts it" if event.until is None else f"until {format_time(event.until)}"
+    record = Record("hold", "", f"by {event.by}, {end}")
     if state.phase in (Phase.FETCHING, Phase.SEALING):
         return Decision(_given_up(held.with_changes(next_check=event.now)), (Stop(), record))
     return Decision(held, (record,))
@@ -175,7 +204,7 @@ def unhold(state: State, event: UnholdRequested, policy: Policy) -> Decision:
     """Ends the pause."""
     if state.hold is None:
         return Decision(state)
-    return Decision(state.with_changes(hold=None), (Record("unhold", state.facts.version, f"by {event.by}"),))
+    return Decision(state.with_changes(hold=None), (Record("unhold", "", f"by {event.by}"),))
 
 
 def allow(state: State, event: AllowRequested, policy: Policy) -> Decision:

@@ -77,9 +77,10 @@ class RebootRequested(Event):
 
 @dataclass(frozen=True, slots=True)
 class RollbackRequested(Event):
-    """A person wants the other slot back."""
+    """A person wants the other slot back; with `force` also one whose release was denied or recalled."""
 
     by: str
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +128,15 @@ class Reconfigured(Event):
 class CheckDone(Event):
     """The channel was read: there is an offer, or there are reasons why not.
 
-    `withdrawn`: why the release that is staged is not shipped any more, if that is so. `expiries`: by role.
+    `withdrawn`: why the release that is staged is not shipped any more, if that is so. `expiries`: by role. `recalled`:
+    of the versions in the slots, why each that was recalled was so.
     """
 
     offer: Offer | None
     reasons: tuple[Reason, ...]
     withdrawn: str | None = None
     expiries: Mapping[str, Expiry] = field(default_factory=dict)
+    recalled: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,15 +117,17 @@ class Outlook:
     def __str__(self) -> str:
         """For people: "delta from 1.1.0: 5.1 MB of 406 MB, 97 % from this machine"."""
         share = 100 * self.local // self.image if self.image else 100
-        size = f"{_megabytes(self.download)} of {_megabytes(self.full)}"
+        size = f"{_amount(self.download)} of {_amount(self.full)}"
         if self.local == self.image:
-            return f"all of it is on this machine, {_megabytes(self.download)} downloaded"
+            return f"all of it is on this machine, {_amount(self.download)} downloaded"
         if self.kind == "full":
-            return f"full: {_megabytes(self.download)}"
+            return f"full: {_amount(self.download)}"
         words = {"patch": f"delta from {self.base}", "ranges": "ranges"}[self.kind]
         return f"{words}: {size}, {share} % from this machine"
 
 
-def _megabytes(length: int) -> str:
+def _amount(length: int) -> str:
+    if 0 < length < 100_000:
+        return f"{length / 1e3:.1f} kB"
     megabytes = length / 1e6
     return f"{megabytes:.1f} MB" if megabytes < 100 else f"{megabytes:.0f} MB"

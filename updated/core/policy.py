@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
 from updated.core.inhibit import before_install, before_reboot, users_leave
-from updated.core.selection import Pin, Reason, is_denied
+from updated.core.selection import Pin, Reason, why_denied
 from updated.core.state import Offer, Phase, State, Target
 from updated.core.surroundings import Care
 from updated.core.version import is_older
@@ -64,9 +64,9 @@ def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> t
     reasons = []
     if not state.confirmed:
         reasons.append(Reason("trial", f"slot {state.facts.slot} is not confirmed yet"))
-    denied = [each for denial in state.denied for each in (denial.version, denial.manifest) if each]
-    if is_denied(offer.version, offer.manifest, denied):
-        reasons.append(Reason("denied", f"{offer.version} failed here before"))
+    denied = why_denied(offer.version, offer.manifest, state.denials)
+    if denied is not None:
+        reasons.append(Reason("denied", denied))
     if is_older(offer.version, state.facts.version) and not policy.allow_downgrade:
         text = f"{offer.version} is older than {state.facts.version}, and [updates] allow_downgrade is off"
         reasons.append(Reason("downgrade", text))

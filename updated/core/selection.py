@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from updated.core.document import format_time
@@ -66,7 +66,7 @@ def choose(
     channel: Channel,
     running: Version,
     *,
-    denied: Iterable[str],
+    denied: Mapping[str, str],
     floor: Version | None,
     place: Place,
     now: int,
@@ -76,14 +76,13 @@ def choose(
 ) -> Choice:
     """The newest release of `channel` that a node on `running` may take at `now` (seconds since the epoch).
 
-    `denied` holds versions and manifest digests of releases that failed here; `floor` is the lowest version that is
+    `denied` says of versions and manifest digests why they are not taken again; `floor` is the lowest version that is
     accepted again; `place` is where the node stands in rollouts; `any_wave` takes a release before its wave;
     `allow_downgrade` takes, for want of a newer one, the older release that replaces a recalled one that runs; `pin` is
     what the configuration admits.
     """
     own = channel.entry(running)
     newer = [entry for entry in channel.entries if entry.version > running]
-    refused = frozenset(denied)
     floor = effective_floor(channel, floor, allow_downgrade=allow_downgrade)
     reasons: list[Reason] = _out_of_reach(channel, running, pin)
     if own is not None and own.deadend is not None:
@@ -91,7 +90,7 @@ def choose(
     else:
         barrier = next((entry.version for entry in newer if entry.barrier and entry.recalled is None), None)
         for entry in reversed(newer):
-            reason = _obstacle(entry, running, barrier, refused, floor, place, now, pin, any_wave=any_wave)
+            reason = _obstacle(entry, running, barrier, denied, floor, place, now, pin, any_wave=any_wave)
             if reason is None:
                 return Choice(entry, tuple(reasons))
             reasons.append(reason)
@@ -103,7 +102,7 @@ def choose(
         if not allow_downgrade:
             text = f"{recalled.text}; {replacement.version} replaces it, and [updates] allow_downgrade is off"
             return Choice(None, (Reason("downgrade", text), *reasons))
-        reason = _obstacle(replacement, running, None, refused, floor, place, now, pin, any_wave=any_wave)
+        reason = _obstacle(replacement, running, None, denied, floor, place, now, pin, any_wave=any_wave)
         if reason is None:
             return Choice(replacement, (recalled, *reasons))
         return Choice(None, (recalled, reason, *reasons))
@@ -139,9 +138,19 @@ def effective_floor(channel: Channel, floor: Version | None, *, allow_downgrade:
     return channel.standing(floor) if floor is not None and allow_downgrade else floor
 
 
-def is_denied(version: str, manifest: str, denied: Iterable[str]) -> bool:
-    """Whether `denied`, versions and manifest digests, names the release."""
-    return any(each == manifest or same_version(each, version) for each in denied)
+def why_denied(version: str, manifest: str, denied: Mapping[str, str]) -> str | None:
+    """What `denied`, by versions and manifest digests, says of the release; None when it does not name it."""
+    return next((why for each, why in denied.items() if each == manifest or same_version(each, version)), None)
+
+
+def recalled(channel: Channel, versions: Iterable[str]) -> dict[str, str]:
+    """Why the publisher recalled each of `versions` that was recalled."""
+    found = {}
+    for version in versions:
+        entry = next((each for each in channel.entries if same_version(each.version.text, version)), None)
+        if entry is not None and entry.recalled is not None:
+            found[version] = entry.recalled.reason
+    return found
 
 
 def unreachable(channel: Channel, running: Version, entry: ChannelEntry, *, allow_downgrade: bool) -> str | None:
@@ -168,7 +177,7 @@ def _obstacle(
     entry: ChannelEntry,
     running: Version,
     barrier: Version | None,
-    denied: frozenset[str],
+    denied: Mapping[str, str],
     floor: Version | None,
     place: Place,
     now: int,
@@ -188,8 +197,9 @@ def _obstacle(
         return Reason("barrier", f"{version} can only be reached through {barrier}")
     if entry.minimum is not None and running < entry.minimum:
         return Reason("minimum", f"{version} can only be reached from {entry.minimum} on")
-    if is_denied(version.text, entry.manifest, denied):
-        return Reason("denied", f"{version} failed here before")
+    why = why_denied(version.text, entry.manifest, denied)
+    if why is not None:
+        return Reason("denied", why)
     if entry.rollout is not None and not any_wave:
         return _wave(entry, entry.rollout, place, now)
     return None

@@ -15,6 +15,9 @@ from updated.core.selection import Reason
 from updated.core.surroundings import Grace, Surroundings
 
 SCHEMA = 1
+# So begins the reason of a denial that a person's roll back left, before the name of that person.
+ROLLED_BACK = "rolled back by "
+MOST_REASON = 120
 
 
 class Phase(StrEnum):
@@ -91,6 +94,13 @@ class Denial:
     reason: str
     at: int
 
+    @property
+    def text(self) -> str:
+        """Why the release is not taken again, in a short sentence."""
+        if self.reason.startswith(ROLLED_BACK):
+            return f"{self.version} was rolled back here by {self.reason.removeprefix(ROLLED_BACK)}"
+        return f"{self.version} failed here: {shorten(self.reason)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
@@ -133,7 +143,8 @@ class State:
     `manifests` says which manifest each slot was installed from. `leaving` is the slot that a person wants to leave.
     `failing` is the manifest whose installation failed last; `since`: when the command to reboot was given, while it is
     rebooting; 0 before that. `highest` is the newest version that was seen confirmed. `importing`: the release comes
-    from what a person handed over. `expiries`: by role, of the last check that succeeded. `reboots_took`: from the
+    from what a person handed over. `expiries`, by role, and `recalled`, why each version in a slot was recalled that
+    was, are of the last check that succeeded. `reboots_took`: from the
     command to the confirmation, in seconds, of the last ones. `grace` is the time that people who are logged in have
     until the reboot; `around` is what was last seen around the node: not saved.
     """
@@ -162,6 +173,7 @@ class State:
     highest: str = ""
     importing: bool = False
     expiries: Mapping[str, Expiry] = field(default_factory=dict)
+    recalled: Mapping[str, str] = field(default_factory=dict)
     reboots_took: tuple[int, ...] = ()
     grace: Grace | None = None
     around: Surroundings = field(default_factory=Surroundings, compare=False)
@@ -181,9 +193,19 @@ class State:
         """Whether the baseline is being taken or the hooks are being asked, before the command to reboot."""
         return self.phase is Phase.REBOOTING and self.since == 0
 
+    @property
+    def denials(self) -> Mapping[str, str]:
+        """By version and by manifest of each denied release: why it is not taken again."""
+        return {key: denial.text for denial in self.denied for key in (denial.version, denial.manifest) if key}
+
     def with_changes(self, **changes: Any) -> State:
         """A copy with `changes`."""
         return replace(self, **changes)
+
+
+def shorten(reason: str) -> str:
+    """`reason` in at most `MOST_REASON` characters; history has all of it."""
+    return reason if len(reason) <= MOST_REASON else reason[: MOST_REASON - 1].rstrip() + "…"
 
 
 def format_state(state: State) -> dict[str, Any]:
@@ -239,6 +261,7 @@ def format_state(state: State) -> dict[str, Any]:
             role: {"at": each.at, "lifetime": each.lifetime, "accepted": each.accepted}
             for role, each in state.expiries.items()
         },
+        "recalled": dict(state.recalled),
         "reboots_took": [{"seconds": seconds} for seconds in state.reboots_took],
         "grace": None if state.grace is None else {
             "version": state.grace.version, "until": state.grace.until, "last": state.grace.last,
@@ -304,8 +327,8 @@ def _state(document: Object) -> State:
             fallback.text("version"), fallback.text("reason"), fallback.number("at"),
             fallback.text("by"),
         ),
-        versions={slot: versions.text(slot) for slot in versions.keys()},  # noqa: SIM118
-        manifests={slot: manifests.text(slot) for slot in manifests.keys()},  # noqa: SIM118
+        versions=_texts(versions),
+        manifests=_texts(manifests),
         judged=document.text("judged"),
         leaving=document.text("leaving"),
         failing=document.text("failing"),
@@ -314,6 +337,7 @@ def _state(document: Object) -> State:
         highest=document.text("highest") if document.has("highest") else "",
         importing=document.has("importing") and document.flag("importing"),
         expiries=_expiries(document.object("expiries")) if document.has("expiries") else {},
+        recalled=_texts(document.object("recalled")) if document.has("recalled") else {},
         reboots_took=tuple(
             each.number("seconds") for each in document.objects("reboots_took", most=16)
         ) if document.has("reboots_took") else (),
@@ -341,6 +365,10 @@ def _expiries(document: Object) -> dict[str, Expiry]:
         role: Expiry(each.number("at"), _epoch(each, "lifetime"), each.flag("accepted"))
         for role, each in roles.items()
     }
+
+
+def _texts(document: Object) -> dict[str, str]:
+    return {key: document.text(key) for key in document.keys()}  # noqa: SIM118
 
 
 def _optional(document: Object, key: str) -> Object | None:

@@ -66,9 +66,11 @@ def summary(
             return f"runs {running}" + ("" if silent else f"; {_first(state, 'nothing to do')}")
         case Phase.CHECKING:
             return f"runs {running}; asks for releases of channel {policy.followed(state)}"
+        case Phase.WAITING if state.offer is not None:
+            return f"runs {running}; {state.offer.version} waits: {_first(state, 'see the reasons')}"
         case Phase.WAITING:
-            offered = state.offer.version if state.offer is not None else "a release"
-            return f"runs {running}; {offered} waits: {_first(state, 'see the reasons')}"
+            wave = next((reason.text for reason in state.reasons if reason.code == "wave"), None)
+            return f"runs {running}; no update now: {wave or _first(state, 'see the reasons')}"
         case Phase.FETCHING:
             step = {"compare": "compares slot with", "copy": "copies what is the same in", "download": "downloads"}.get(
                 progress.step if progress is not None else "", "prepares"
@@ -158,6 +160,11 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         "denied": [
             {"version": each.version, "reason": each.reason, "at": format_time(each.at)} for each in state.denied
         ],
+        "recalled": [
+            {"slot": slot, "version": version, "reason": state.recalled[version], "running": slot == state.facts.slot}
+            for slot, version in sorted({**state.versions, state.facts.slot: state.facts.version}.items())
+            if version in state.recalled
+        ],
         "fallback": None if state.fallback is None else {
             "version": state.fallback.version, "reason": state.fallback.reason, "at": format_time(state.fallback.at),
             "by": state.fallback.by,
@@ -182,8 +189,8 @@ def fault_document(fault: UpdatedError, now: int) -> dict[str, Any]:
     return {
         "schema": SCHEMA, "written_at": format_time(now), "next_check": format_time(now), "pid": 0, "pid_start": None,
         "phase": Phase.FAILED.value, "summary": f"could not start; {fault}", "error": fault.to_json(),
-        "failures": 1, "channel": "", "enabled": True, "slots": [], "reasons": [], "denied": [], "expiries": {},
-        "expiry_warnings": [], "notes": [], **dict.fromkeys(nothing),
+        "failures": 1, "channel": "", "enabled": True, "slots": [], "reasons": [], "denied": [], "recalled": [],
+        "expiries": {}, "expiry_warnings": [], "notes": [], **dict.fromkeys(nothing),
     }
 
 

@@ -80,6 +80,7 @@ def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     state = state.with_changes(
         last_check=event.now, next_check=next_check(policy, event.now, event.chance), reasons=event.reasons,
         error=None, failures=state.failures if again else 0, offer=event.offer, expiries=event.expiries,
+        recalled=event.recalled,
     )
     ends = [reason.until for reason in event.reasons if reason.until is not None]
     if ends:
@@ -322,4 +323,5 @@ def failed(state: State, event: Failed, policy: Policy) -> Decision:
         return Decision(state.with_changes(phase=Phase.STAGED, reasons=refused or state.reasons), (record,))
     if state.phase is Phase.REBOOTING and state.leaving:
         return Decision(state.with_changes(since=event.now), (record,))
-    return Decision(state.with_changes(phase=Phase.FAILED, target=None, offer=None), (record,))
+    # What an earlier look found says nothing beside the error of this one.
+    return Decision(state.with_changes(phase=Phase.FAILED, target=None, offer=None, reasons=()), (record,))
