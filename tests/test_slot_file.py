@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,27 @@ def installed(tmp_path: Path, file: Path, image: bytes = IMAGE) -> Installed:
         )  # fmt: skip
     assert file.read_bytes() == image
     return done
+
+
+CHECKS = """
+import contextlib, sys, time
+from updated.core.errors import UpdatedError
+from updated.slot_file import SlotFile
+file, end = SlotFile("/nowhere", sys.argv[1]), time.monotonic() + 3
+while time.monotonic() < end:
+    with contextlib.suppress(UpdatedError):
+        file.check()
+"""
+
+
+def test_who_opens_the_file_while_it_is_looked_at_ends_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "b.efi"
+    file.write_bytes(b"kernel")
+    looking = subprocess.Popen([sys.executable, "-c", CHECKS, file])
+    while looking.poll() is None:
+        with suppress(BlockingIOError):
+            os.close(os.open(file, os.O_RDWR | os.O_NONBLOCK))
+    assert looking.returncode == 0
 
 
 @pytest.mark.parametrize("before", [b"", IMAGE[:1_000_000], IMAGE + b"more", noise(3, 5_000_000)])

@@ -59,8 +59,10 @@ def test_a_download_goes_on_without_the_bus_and_the_name_is_taken_again_when_it_
     tmp_path: Path, publisher: Publisher, bus: PrivateBus
 ) -> None:
     publisher.release("1.1.0", size=6_000_000)
-    with nginx.serve(publisher.repository, rate_limit="1m") as url:
-        node = make_machine(tmp_path / "machine", publisher, url, slot_size="12M")
+    with (
+        nginx.serve(publisher.repository, rate_limit="500k") as url,
+        make_machine(tmp_path / "machine", publisher, url, slot_size="12M") as node,
+    ):
         node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus.address}
         node.start_daemon()
         node.wait_until(lambda: downloaded_share(node) > 0.1)
@@ -79,7 +81,6 @@ def test_a_download_goes_on_without_the_bus_and_the_name_is_taken_again_when_it_
         assert begun(node) == 1, "the download was not begun anew"
         node.updatectl("hold")
         assert status(node)["hold"]
-        node.power_off()
 
 
 def begun(node: Machine) -> int:

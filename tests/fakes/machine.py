@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from tests.fakes import firmware
 
@@ -44,11 +45,11 @@ class NothingBoots(Exception):
 
 @dataclass
 class Machine:
-    """Everything lies below `folder`. `config` is the daemon's configuration, without [disk] and reboot command.
+    """Everything lies below `folder`. As a context, it is off at the end.
 
-    `health` is the command that judges the booted tree, with `{root}` for the tree; the baseline is taken with it as
-    well. `environment` is added to that of the programs. `site` are files below /etc/updated, which each slot gets.
-    `log` takes what the programs print.
+    `config` is the daemon's configuration, without [disk] and reboot command. `health` is the command that judges the
+    booted tree, with `{root}` for the tree; the baseline is taken with it as well. `environment` is added to that of
+    the programs. `site` are files below /etc/updated, which each slot gets. `log` takes what the programs print.
     """
 
     folder: Path
@@ -62,6 +63,12 @@ class Machine:
     boots: list[str] = field(default_factory=list)
     daemon: subprocess.Popen[bytes] | None = None
     health_output: str = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.power_off()
 
     @property
     def disk(self) -> Path:

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from health.baseline import SIZE_LIMIT, Baseline, Key, NoBaseline, discard, document, for_slot, parse, read, write
+from health.baseline import (
+    SIZE_LIMIT,
+    Baseline,
+    Key,
+    NoBaseline,
+    discard,
+    document,
+    for_slot,
+    is_for,
+    parse,
+    read,
+    write,
+)
 from health.check import CheckResult, Kind, Result
 from tests.health.conftest import Put
 
@@ -129,6 +141,15 @@ def test_a_version_that_nobody_told_does_not_stand_in_the_way() -> None:
     assert for_slot(FOUND, "b", None) == FOUND
     untold = parse(changed(target=None))
     assert for_slot(untold, "b", "1.3.0") == untold
+
+
+def test_only_what_tells_of_the_very_same_update_may_stay_while_a_new_one_is_taken() -> None:
+    assert is_for(FOUND, "a", "1.1.0", "1.2.0")
+    for slot, version, target in (("b", "1.1.0", "1.2.0"), ("a", "1.0.0", "1.2.0"), ("a", "1.1.0", "1.3.0")):
+        assert not is_for(FOUND, slot, version, target)
+    assert not is_for(NoBaseline("there is no baseline"), "a", "1.1.0", "1.2.0")
+    assert not is_for(parse(changed(version=None)), "a", None, "1.2.0")
+    assert not is_for(parse(changed(target=None)), "a", "1.1.0", None)
 
 
 @given(st.binary())

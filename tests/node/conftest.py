@@ -39,9 +39,19 @@ def bus() -> Iterator[str]:
 @pytest.fixture
 def machine(tmp_path: Path, publisher: Publisher, server: str) -> Iterator[Machine]:
     """A machine that runs 1.0.0 and follows stable."""
-    made = make_machine(tmp_path / "machine", publisher, server)
-    yield made
-    made.power_off()
+    with make_machine(tmp_path / "machine", publisher, server) as made:
+        yield made
+
+
+@pytest.fixture
+def slow(tmp_path: Path, publisher: Publisher) -> Iterator[Machine]:
+    """A machine that takes seconds to fetch 1.1.0."""
+    publisher.release("1.1.0", size=6_000_000)
+    with (
+        nginx.serve(publisher.repository, rate_limit="500k") as url,
+        make_machine(tmp_path / "slow", publisher, url, slot_size="12M") as made,
+    ):
+        yield made
 
 
 @pytest.fixture

@@ -13,18 +13,17 @@ import struct
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import urllib3.util.connection
 
-from tests.fakes import nginx
 from tests.fakes.machine import Machine
 from tests.http.server import ScriptedServer, body
 from tests.http.test_tls import _certificate
 from tests.node.stand_in import stand_in
-from tests.node.world import Publisher, make_machine
+from tests.node.world import Publisher
 from tests.packaging.shipped import REPOSITORY, UNITS, run, settings
 from updated import landlock, seccomp
 from updated.confinement import MEMORY_LIMIT, OPEN_FILES
@@ -175,16 +174,6 @@ def kinds(process: Path) -> Mapping[int, str]:
 def mode(process: Path, fd: int) -> int:
     lines = dict(line.split(":", 1) for line in (process / f"fdinfo/{fd}").read_text().splitlines())
     return int(lines["flags"], 8) & os.O_ACCMODE
-
-
-@pytest.fixture
-def slow(tmp_path: Path, publisher: Publisher) -> Iterator[Machine]:
-    """A machine whose downloads take seconds."""
-    publisher.release("1.1.0", size=6_000_000)
-    with nginx.serve(publisher.repository, rate_limit="1m") as url:
-        made = make_machine(tmp_path / "machine", publisher, url, slot_size="12M")
-        yield made
-        made.power_off()
 
 
 def downloads(machine: Machine) -> bool:

@@ -34,6 +34,13 @@ def node(machine: Machine, bus: str) -> Machine:
     return machine
 
 
+@pytest.fixture
+def slow(slow: Machine, bus: str) -> Machine:
+    """The slow machine, attached to the bus; its daemon is not started."""
+    slow.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+    return slow
+
+
 def started(machine: Machine) -> Machine:
     machine.start_daemon()
     machine.wait_until(lambda: phase(machine) in ("idle", "fallen-back", "rebooting", "staged", "failed", "waiting"))
@@ -318,28 +325,20 @@ def test_metrics_on_a_unix_socket(node: Machine) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_power_cut_in_the_download_boots_the_old_slot_resumes_and_ends_confirmed(
-    tmp_path: Path, publisher: Publisher, bus: str, seed: int
-) -> None:
-    publisher.release("1.1.0", size=6_000_000)
-    active_before = b""
-    with nginx.serve(publisher.repository, rate_limit="3m") as url:
-        node = make_machine(tmp_path / "machine", publisher, url, slot_size="12M")
-        node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
-        active_before = slot_bytes(node, "a")
-        share = random.Random(seed).uniform(0.1, 0.8)
-        node.start_daemon()
-        node.wait_until(lambda: downloaded_share(node) >= share)
-        node.power_cut()
-        assert node.power_on() == "a"
-        node.start_daemon()
-        node.wait_until(lambda: asked_to_reboot(node))
-        document = json.loads((node.root / "run/updated/status.json").read_text())
-        rootfs = document["last_install"]["components"]["rootfs"]
-        assert rootfs["in_place"] > 0, "it began anew instead of going on"
-        assert node.power_on() == "b"
-        assert slot_bytes(node, "a") == active_before
-        node.power_off()
+def test_a_power_cut_in_the_download_boots_the_old_slot_resumes_and_ends_confirmed(slow: Machine, seed: int) -> None:
+    active_before = slot_bytes(slow, "a")
+    share = random.Random(seed).uniform(0.1, 0.8)
+    slow.start_daemon()
+    slow.wait_until(lambda: downloaded_share(slow) >= share)
+    slow.power_cut()
+    assert slow.power_on() == "a"
+    slow.start_daemon()
+    slow.wait_until(lambda: asked_to_reboot(slow))
+    document = json.loads((slow.root / "run/updated/status.json").read_text())
+    rootfs = document["last_install"]["components"]["rootfs"]
+    assert rootfs["in_place"] > 0, "it began anew instead of going on"
+    assert slow.power_on() == "b"
+    assert slot_bytes(slow, "a") == active_before
 
 
 def downloaded_share(node: Machine) -> float:
@@ -358,25 +357,20 @@ def slot_bytes(node: Machine, slot: str) -> bytes:
         return disk.read(partition.size(table.sector_size))
 
 
-def test_a_killed_daemon_leaves_no_writer_behind(tmp_path: Path, publisher: Publisher, bus: str) -> None:
-    publisher.release("1.1.0", size=6_000_000)
-    with nginx.serve(publisher.repository, rate_limit="1m") as url:
-        node = make_machine(tmp_path / "machine", publisher, url, slot_size="12M")
-        node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
-        node.start_daemon()
-        node.wait_until(lambda: downloaded_share(node) > 0.05)
-        assert node.daemon is not None
-        pid = node.daemon.pid
-        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        assert children
-        node.daemon.kill()
-        node.daemon.wait()
-        node.daemon = None
-        end = time.monotonic() + 5
-        while any(running(child) for child in children) and time.monotonic() < end:
-            time.sleep(0.02)
-        assert not any(running(child) for child in children)
-        node.power_off()
+def test_a_killed_daemon_leaves_no_writer_behind(slow: Machine) -> None:
+    slow.start_daemon()
+    slow.wait_until(lambda: downloaded_share(slow) > 0.05)
+    assert slow.daemon is not None
+    pid = slow.daemon.pid
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    assert children
+    slow.daemon.kill()
+    slow.daemon.wait()
+    slow.daemon = None
+    end = time.monotonic() + 5
+    while any(running(child) for child in children) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not any(running(child) for child in children)
 
 
 def running(pid: int) -> bool:
@@ -493,30 +487,31 @@ def test_a_child_ends_with_the_process_that_started_it() -> None:
 @needs_root
 def test_the_downloader_runs_as_an_unprivileged_user(publisher: Publisher, bus: str) -> None:
     publisher.release("1.1.0", size=6_000_000)
-    serving = nginx.serve(publisher.repository, rate_limit="1m")
+    serving = nginx.serve(publisher.repository, rate_limit="500k")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, serving as url:
         os.chmod(folder, 0o755)
         program = program_for_everybody(Path(folder))
-        node = make_machine(Path(folder) / "machine", publisher, url, slot_size="12M")
-        node.python = "/usr/bin/python3"
-        node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus, "PYTHONPATH": str(program)}
-        # A user that every Debian has, and that nothing runs as: all its processes are ended.
-        games = pwd.getpwnam("games")
-        node.write_config(node.config.replace('user = ""', 'user = "games"'))
-        left = subprocess.Popen(["sleep", "120"], user="games", group="games", extra_groups=[], start_new_session=True)
-        node.start_daemon()
-        assert left.wait(60) == -signal.SIGKILL, "what the downloader left behind is there after the check"
-        node.wait_until(lambda: downloaded_share(node) > 0.05)
-        assert node.daemon is not None
-        pid = node.daemon.pid
-        child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
-        lines = Path(f"/proc/{child}/status").read_text().splitlines()
-        values = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
-        assert set(values["Uid"]) == {str(games.pw_uid)}
-        assert set(values["Gid"]) == {str(games.pw_gid)}
-        assert values["Groups"] == []
-        assert values["CapEff"] == ["0000000000000000"]
-        node.wait_until(lambda: asked_to_reboot(node))
-        node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
-        assert node.power_on() == "b"
-        node.power_off()
+        with make_machine(Path(folder) / "machine", publisher, url, slot_size="12M") as node:
+            node.python = "/usr/bin/python3"
+            node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus, "PYTHONPATH": str(program)}
+            # A user that every Debian has, and that nothing runs as: all its processes are ended.
+            games = pwd.getpwnam("games")
+            node.write_config(node.config.replace('user = ""', 'user = "games"'))
+            left = subprocess.Popen(
+                ["sleep", "120"], user="games", group="games", extra_groups=[], start_new_session=True
+            )
+            node.start_daemon()
+            assert left.wait(60) == -signal.SIGKILL, "what the downloader left behind is there after the check"
+            node.wait_until(lambda: downloaded_share(node) > 0.05)
+            assert node.daemon is not None
+            pid = node.daemon.pid
+            child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+            lines = Path(f"/proc/{child}/status").read_text().splitlines()
+            values = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+            assert set(values["Uid"]) == {str(games.pw_uid)}
+            assert set(values["Gid"]) == {str(games.pw_gid)}
+            assert values["Groups"] == []
+            assert values["CapEff"] == ["0000000000000000"]
+            node.wait_until(lambda: asked_to_reboot(node))
+            node.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+            assert node.power_on() == "b"

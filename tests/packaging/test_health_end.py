@@ -19,6 +19,7 @@ class Machine:
         self.verdict = folder / "health.json"
         self.count = self.state / "unjudged"
         self._calls = folder / "calls"
+        self.kexec = folder / "kexec"
         self._bin = folder / "bin"
         self._bin.mkdir()
         self.set_system_state("running")
@@ -27,6 +28,7 @@ class Machine:
         program = self._bin / "systemctl"
         program.write_text(
             f'#!/bin/sh\ncase $1 in is-system-running) echo {name} ;; *) echo "$@" >>{self._calls} ;; esac\n'
+            f'echo "${{SYSTEMCTL_SKIP_AUTO_KEXEC:-}}" >{self.kexec}\n'
         )
         program.chmod(0o755)
 
@@ -58,6 +60,11 @@ REBOOT = ["--no-block reboot"]
 
 def test_a_rejected_slot_is_left_at_once(machine: Machine) -> None:
     assert machine.ends("exit-code", "3") == REBOOT
+
+
+def test_the_reboot_goes_through_the_loader_also_where_a_kernel_is_loaded_for_kexec(machine: Machine) -> None:
+    machine.ends("exit-code", "3")
+    assert machine.kexec.read_text() == "1\n"
 
 
 @pytest.mark.parametrize("status", ["1", "2", "4", "5", "6"])
