@@ -41,10 +41,10 @@ powercut: $(STAMP) ## Cut each change of the boot reference at each write; see p
 
 # What is built for the machines is kept in build/e2e, and so are their logs.
 e2e: $(STAMP) deb ## Boot the machine image in QEMU, and go through all scenarios with both loaders
-	$(BIN)/pytest tests/e2e --e2e=all
+	$(BIN)/pytest tests/e2e --e2e=all -m 'not powercut'
 
-e2e-powercut: $(STAMP) deb ## Cut the power of a whole machine at 20 instants, and its log of writes at each write
-	$(BIN)/pytest tests/e2e --e2e=all -m powercut --cuts 20
+e2e-powercut: $(STAMP) deb ## Cut the power of whole machines 24 times, and the log of their writes at each write
+	$(BIN)/pytest tests/e2e --e2e=all -m powercut
 
 SUITE ?= build/tuf-conformance
 conformance: $(STAMP) ## The public TUF conformance suite, from its checkout SUITE=

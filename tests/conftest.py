@@ -16,6 +16,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--e2e", choices=("no", "ci", "all"), default="ci", help="which tests boot the machine image (default: ci)"
     )
-    parser.addoption("--cuts", type=int, help="how often the power of a whole machine is cut (default: 2)")
     parser.addoption("--write-table", action="store_true", help="write the table of packaging/doc/crash-model.md")
     parser.addoption("--write-golden", action="store_true", help="write what updatectl shows to tests/cli/golden")

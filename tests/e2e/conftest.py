@@ -19,7 +19,6 @@ from tests.qemu.machine import children
 
 # The timeout of pytest stands behind those of the waits, which tell more.
 _LIMIT = 1800
-_CUTS_BY_DEFAULT = 2
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,8 +31,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "loader" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("loaders")
         metafunc.parametrize("loader", only.args if only else LOADERS)
-    if "cut" in metafunc.fixturenames:
-        metafunc.parametrize("cut", range(metafunc.config.getoption("--cuts") or _CUTS_BY_DEFAULT))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

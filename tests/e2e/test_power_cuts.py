@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,34 +17,60 @@ from tests.e2e.offline import Judge
 from tests.e2e.vm import Status, copy_disk
 from tests.e2e.writelog import Replay
 
-# In which phase the power is cut, and how long after it was seen at most: until well into what follows, since the
-# machine is asked for its phase only every few seconds.
-STAGES = (("fetching", 30.0), ("sealing", 15.0), ("sealing", 40.0), ("trial", 40.0))
+# Where in the update the power is cut, and how many seconds after that was seen at most: until well into what follows,
+# since the machine is asked only every few seconds.
+Cut = tuple[str, float]
+DOWNLOAD_AND_TRIAL: tuple[Cut, ...] = (("fetching", 20.0), ("trial", 15.0))
+BEFORE_THE_FLIP: tuple[Cut, ...] = (
+    ("checking", 10.0), ("fetching", 10.0), ("fetching", 30.0), ("sealing", 5.0), ("sealing", 12.0)
+)  # fmt: skip
+AROUND_THE_FLIP: tuple[Cut, ...] = (
+    ("sealing", 20.0), ("sealing", 40.0), ("staged", 40.0), ("trial", 30.0), ("confirmed", 2.0)
+)  # fmt: skip
 ORDER = ("idle", "checking", "fetching", "sealing", "staged", "rebooting", "trial")
+# A boot whose power is cut is a try that failed; these are more than there are cuts.
+TRIES = "[boot]\ntries = 7\n"
+# Disks that the log of writes gave, and that are booted besides being judged.
+BOOTED = 3
 
 
-def has_come_to(phase: str) -> Callable[[Status], bool]:
-    """Whether the update is in `phase`, or beyond it."""
-    return lambda status: status["running"]["slot"] == "b" or (
-        status["target"] is not None and ORDER.index(status["phase"]) >= ORDER.index(phase)
-    )
+def has_come_to(stage: str) -> Callable[[Status], bool]:
+    """Whether the update is in a phase, or beyond it; or whether 1.1.0 is confirmed."""
+
+    def come(status: Status) -> bool:
+        new = status["running"]["slot"] == "b"
+        if stage == "confirmed":
+            return new and bool(status["running"]["confirmed"])
+        return new or (status["target"] is not None and ORDER.index(status["phase"]) >= ORDER.index(stage))
+
+    return come
 
 
 @pytest.mark.powercut
-def test_a_machine_whose_power_is_cut_boots_goes_on_and_ends_with_the_new_release_confirmed(
-    node: Node, repository: Repository, cut: int
+@pytest.mark.parametrize(
+    "life",
+    [
+        pytest.param(DOWNLOAD_AND_TRIAL, id="download-and-trial", marks=pytest.mark.ci("systemd-boot")),
+        pytest.param(BEFORE_THE_FLIP, id="before-the-flip"),
+        pytest.param(AROUND_THE_FLIP, id="around-the-flip"),
+    ],
+)
+def test_a_machine_whose_power_is_cut_again_and_again_ends_with_the_new_release_confirmed(
+    node: Node, repository: Repository, life: Sequence[Cut]
 ) -> None:
-    phase, most = STAGES[cut % len(STAGES)]
+    node.configure(more=TRIES)
     old, release = node.slot_digest("a"), repository.release("1.1.0")
+    chance = random.Random(len(life))
     node.check()
-    node.wait_for(has_come_to(phase), UPDATE_LIMIT, what=f"that the update comes to {phase}")
-    time.sleep(random.Random(cut).uniform(0, most))
-    node.power_cut()
-
-    node.start()
-    assert node.wait_boot() in ("a", "b")
-    node.tell_status("after the cut")
+    for stage, most in life:
+        node.wait_for(has_come_to(stage), UPDATE_LIMIT, what=f"that the update comes to {stage}")
+        time.sleep(chance.uniform(0, most))
+        node.power_cut()
+        node.start()
+        assert node.wait_boot() in ("a", "b")
+        node.tell_status("after the cut")
     node.wait_confirmed("1.1.0")
+    node.tell_status("after")
     assert node.slot() == "b"
     assert node.holds("b", release)
     assert node.slot_digest("a") == old
@@ -68,11 +95,25 @@ def test_at_each_write_of_an_update_the_disk_holds_a_release_that_boots(
     node.wait_confirmed("1.1.0")
     node.power_cut()
 
+    samples = {tmp_path / f"sample-{number}.img": "" for number in range(BOOTED)}
     with Replay(base, log, tmp_path / "parts") as replay:
         judge = Judge(replay, loader, [images.release(FACTORY), release])
-        judged = 0
-        for cut in cuts(replay, random.Random(1), bulk=["rootfs-b"]):
+        chance, judged = random.Random(1), 0
+        for cut in cuts(replay, chance, bulk=["rootfs-b"]):
             assert judge.problems() == [], cut
+            # Each cut is as likely as any other to be among those that stay at the end.
+            if (place := chance.randrange(judged + 1) if judged >= BOOTED else judged) < BOOTED:
+                image = list(samples)[place]
+                replay.image(image)
+                samples[image] = cut
             judged += 1
         assert judge.boots() == "b"
     node.story.tell(f"{judged} cuts were judged")
+
+    for image, cut in samples.items():
+        node.story.tell(f"the disk of the cut {cut}")
+        os.rename(image, node.disk)
+        node.start()
+        assert node.wait_boot() in ("a", "b")
+        node.wait_confirmed("1.1.0")
+        node.power_cut()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.e2e.images import Repository
 from tests.e2e.node import Node
 
 
-@pytest.mark.ci("systemd-boot")
 def test_a_good_release_is_streamed_booted_watched_and_confirmed_and_the_old_slot_stays(
     node: Node, repository: Repository
 ) -> None:
