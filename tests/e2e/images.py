@@ -32,6 +32,7 @@ BUILD: Final = ROOT / "build/e2e"
 BUILDER: Final = ROOT / "packaging/image"
 OVERLAY: Final = Path(__file__).parent / "overlay"
 
+_PACKAGES: Final = "kexec-tools"
 _LIMIT: Final = 900
 _KEPT_FILES: Final = ("rootfs.img", "kernel.efi", "roothash")
 _BEFORE_ALL: Final = """\
@@ -132,7 +133,7 @@ class Images:
         command: list[str | Path] = [
             BUILDER / "build-release", "--version", version, "--deb", self._package(kind, folder), "--output", folder,
             "--base-tar", self.base_tar, "--root-of-trust", self.root_of_trust(),
-            "--overlay", OVERLAY, "--overlay", overlay,
+            "--overlay", OVERLAY, "--overlay", overlay, "--include", _PACKAGES,
         ]  # fmt: skip
         if kind in _INITRD_FILES:
             _lay(kernel_overlay, _INITRD_FILES[kind])
@@ -170,7 +171,7 @@ def find_images() -> Images:
     if not debs or not debs[-1].exists():
         raise RuntimeError("there is no Debian package of updated: run `make deb`, or name one in E2E_DEB")
     BUILD.mkdir(parents=True, exist_ok=True)
-    builder = _key([_digest(BUILDER / name) for name in ("build-base", "build-release")])
+    builder = _key([_PACKAGES, *(_digest(BUILDER / name) for name in ("build-base", "build-release"))])
     base = os.environ.get("E2E_BASE_TAR")
     return Images(debs[-1].absolute(), Path(base) if base else BUILD / f"base-{builder}.tar")
 

@@ -173,6 +173,16 @@ class Machine:
             self._seen_resets += 1
         self._go_on()
 
+    def wait_kexec(self, limit: float = BOOT_LIMIT) -> str:
+        """Wait until the machine starts a kernel without its firmware, and for a shell of that; the slot."""
+        deadline = time.monotonic() + limit
+        while not self.story.has("kexec_core: Starting new kernel"):
+            if time.monotonic() > deadline:
+                raise TooLong(f"the machine did not kexec; the console says:\n{self.tail()}")
+            time.sleep(_POLL)
+        self._shell().lose("another kernel was started")
+        return self.wait_boot(limit)
+
     def run(
         self, command: str, limit: float = COMMAND_LIMIT, *, check: bool = True, echo: bool = True
     ) -> tuple[int, str]:
