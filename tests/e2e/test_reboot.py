@@ -14,7 +14,7 @@ _SLOW = "[fetch]\nbandwidth_limit = 1024\n"
 
 
 @pytest.mark.timeout(3600)
-def test_a_reboot_by_hand_takes_what_isarmed_and_loses_nothing_in_any_other_phase(
+def test_a_reboot_by_hand_takes_what_is_armed_and_loses_nothing_in_any_other_phase(
     node: Node, repository: Repository
 ) -> None:
     # Idle: the slot that ran.
