@@ -152,7 +152,7 @@ def _next(view: model.BootView) -> tuple[dict[str, Any], str]:
             "nothing-bootable",
             "the boot reference",
             "no slot may boot",
-            "Confirm the slot that is known to work (python3 -m bootctl confirm SLOT).",
+            "Confirm the slot that is known to work (updated-bootctl confirm SLOT).",
         )
     return {"next": slot}, slot
 

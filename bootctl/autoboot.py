@@ -131,7 +131,7 @@ def encode(file: Autoboot, partitions: Sequence[tuple[str, int]], view: BootView
             "no-confirmed-slot",
             AUTOBOOT,
             "no slot would be confirmed, but the firmware always starts one",
-            "Confirm the slot that is known to work (python3 -m bootctl confirm SLOT).",
+            "Confirm the slot that is known to work (updated-bootctl confirm SLOT).",
         )
     other = view.other(good[0])
     numbers = dict(partitions)

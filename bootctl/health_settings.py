@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from bootctl.settings import Layered, table_of
+from bootctl.toml_value import toml
 
 TABLE: Final = "health"
 # From the lowest to the highest value of each number.
@@ -43,11 +44,11 @@ def health_settings(layered: Layered) -> HealthSettings:
     for key, value in given.items():
         if key not in RANGES:
             if type(value) is not bool:
-                raise layered.error(f"{TABLE}.{key}", f"{value!r} is no yes or no", "Give true or false.")
+                raise layered.error(f"{TABLE}.{key}", f"{toml(value)} is neither true nor false", "Give true or false.")
             continue
         least, most = RANGES[key]
         if type(value) is not int or not least <= value <= most:
             raise layered.error(
-                f"{TABLE}.{key}", f"{value!r} is not accepted", f"Give a whole number from {least} to {most}."
+                f"{TABLE}.{key}", f"{toml(value)} is not accepted", f"Give a whole number from {least} to {most}."
             )
     return HealthSettings(**given)

@@ -158,7 +158,7 @@ def invalidate(view: BootView, slot: str, *, active: str) -> BootView:
             "active-not-bootable",
             f"slot {active}",
             "it runs now but the boot reference forbids to start it, so that nothing would be left to boot",
-            f"Confirm it first (python3 -m bootctl confirm {active}) if it is to be kept.",
+            f"Confirm it first (updated-bootctl confirm {active}) if it is to be kept.",
         )
     return view.with_state(slot, EMPTY)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bootctl.model import DEFAULT_TRIES, MAX_TRIES
+from bootctl.toml_value import toml
 
 MAIN_FILE: Final = "/etc/updated/updated.toml"
 VENDOR_FOLDER: Final = "/usr/lib/updated/updated.toml.d"
@@ -161,23 +162,30 @@ def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
         )
     backend = boot.get("backend", "auto")
     if backend not in ("auto", *BACKENDS):
-        raise layered.error("boot.backend", f"{backend!r} is no backend", f"Use one of: auto, {', '.join(BACKENDS)}.")
+        raise layered.error(
+            "boot.backend", f"{toml(backend)} is no backend", f"Use one of: auto, {', '.join(BACKENDS)}."
+        )
     tries = boot.get("tries", DEFAULT_TRIES)
     if type(tries) is not int or not 1 <= tries <= MAX_TRIES:
         raise layered.error(
-            "boot.tries", f"{tries!r} is no number of tries", f"Give a whole number from 1 to {MAX_TRIES}."
+            "boot.tries", f"{toml(tries)} is no number of tries", f"Give a whole number from 1 to {MAX_TRIES}."
         )
     count_confirmed = boot.get("count_confirmed", False)
     if type(count_confirmed) is not bool:
-        raise layered.error("boot.count_confirmed", f"{count_confirmed!r} is no yes or no", "Give true or false.")
+        raise layered.error(
+            "boot.count_confirmed", f"{toml(count_confirmed)} is neither true nor false", "Give true or false."
+        )
     components = disk.get("components", [DEFAULT_COMPONENT])
     if not isinstance(components, list) or not all(
         isinstance(name, str) and _NAME.fullmatch(name) for name in components
     ):
-        raise layered.error("disk.components", f"{components!r} are no components", 'Give a list such as ["rootfs"].')
+        raise layered.error(
+            "disk.components", f"{toml(components)} are no components", 'Give a list such as ["rootfs"].'
+        )
     if DEFAULT_COMPONENT not in components or len(set(components)) != len(components):
         raise layered.error(
-            "disk.components", f"{components!r} lacks {DEFAULT_COMPONENT} or names one twice", 'Begin it with "rootfs".'
+            "disk.components", f"{toml(components)} lacks {DEFAULT_COMPONENT} or names one twice",
+            'Begin it with "rootfs".',
         )
     return BootSettings(
         root=root,
@@ -214,7 +222,7 @@ def _path(layered: Layered, table: Mapping[str, Any], name: str, key: str, root:
     if value is None:
         return None
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
-        raise layered.error(f"{name}.{key}", f"{value!r} is no absolute path", 'Give a path such as "/dev/vda".')
+        raise layered.error(f"{name}.{key}", f"{toml(value)} is no absolute path", 'Give a path such as "/dev/vda".')
     return below(root, value)
 
 
@@ -229,13 +237,13 @@ def _component_files(
     value = disk.get("files", {})
     if not isinstance(value, dict):
         raise layered.error(
-            "disk.files", f"{value!r} is no table", 'Give one such as { kernel = "/efi/EFI/updated/{slot}.efi" }.'
+            "disk.files", f"{toml(value)} is no table", 'Give one such as { kernel = "/efi/EFI/updated/{slot}.efi" }.'
         )
     found: dict[str, str] = {}
     for name, path in value.items():
         key = f"disk.files.{name}"
         if not _NAME.fullmatch(name):
-            raise layered.error(key, f"{name!r} is no component", 'Name it such as "kernel".')
+            raise layered.error(key, f"{toml(name)} is no component", 'Name it such as "kernel".')
         if name in components:
             raise layered.error(
                 key, "it is one of the components that are partitions", "Take it out of components, or out of files."
@@ -243,11 +251,13 @@ def _component_files(
         usual = os.path.normpath(path) if isinstance(path, str) else ""
         if not usual.startswith("/") or "\0" in usual or {path.count(SLOT_IN_PATH), usual.count(SLOT_IN_PATH)} != {1}:
             raise layered.error(
-                key, f"{path!r} is no absolute path with one {SLOT_IN_PATH} in it",
+                key, f"{toml(path)} is no absolute path with one {SLOT_IN_PATH} in it",
                 f'Give a path such as "/efi/EFI/updated/{SLOT_IN_PATH}.efi".',
             )
         if below(root, path) in found.values():
-            raise layered.error(key, f"{path!r} is the path of another component too", "Give each a path of its own.")
+            raise layered.error(
+                key, f"{toml(path)} is the path of another component too", "Give each a path of its own."
+            )
         found[name] = below(root, path)
     return tuple(sorted(found.items()))
 
@@ -261,7 +271,7 @@ def _tryboot_partitions(layered: Layered, boot: Mapping[str, Any]) -> tuple[tupl
         or not len(value) == len(set(value.values())) == 2
     ):
         raise layered.error(
-            "boot.tryboot_partitions", f"{value!r} does not give two slots a partition each",
+            "boot.tryboot_partitions", f"{toml(value)} does not give two slots a partition each",
             "Give a table such as { a = 2, b = 3 }.",
         )
     return tuple(sorted(value.items()))

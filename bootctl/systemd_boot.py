@@ -151,7 +151,7 @@ class SystemdBoot:
                     "bad-tries",
                     f"slot {slot}",
                     f"{state.tries_left} boots of it can't be counted by this loader with these entries",
-                    "See its limits (python3 -m bootctl doctor).",
+                    "See its limits (updated-bootctl doctor).",
                 )
 
     def _check_files(self, found: Found, slot: str, *, bootable: bool) -> None:

@@ -110,7 +110,7 @@ def read(root: str) -> Baseline | NoBaseline:
                 return NoBaseline("the baseline is not a file")
             data = file.read(SIZE_LIMIT + 1)
     except FileNotFoundError:
-        return NoBaseline("there is no baseline")
+        return NoBaseline("no baseline was kept from before this boot")
     except OSError as error:
         return NoBaseline(f"the baseline can't be read ({error.strerror})")
     if len(data) > SIZE_LIMIT:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from bootctl.settings import ConfigError
+from bootctl.toml_value import toml
 from health import keys
 from health.check import Check, Kind, Pace
 
@@ -63,7 +64,7 @@ def parse_check(data: bytes, file: str, kind: Kind, name: str) -> Check:
 
     asked = table.pop("type", None)
     if not isinstance(asked, str) or asked not in _MODULE_OF:
-        cause = "there is no type" if asked is None else f"there is no type {asked!r}"
+        cause = "there is no type" if asked is None else f"there is no type {toml(asked)}"
         raise refuse("type", cause, f"Write one of {', '.join(TYPES)}.")
     described_type = described(asked)
     groups = (PACE, MANNER, described_type.readers)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bootctl.toml_value import toml
 from health.check import Probe
 
 
@@ -32,42 +33,42 @@ class Type:
 
 def text(value: Any) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise BadValue(f"{value!r} is not a text", "Write a text in quotes that is not empty.")
+        raise BadValue(f"{toml(value)} is not a text", "Write a text in quotes that is not empty.")
     return value
 
 
 def texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise BadValue(f"{value!r} is not a list", 'Write a list of texts, such as ["one", "two"].')
+        raise BadValue(f"{toml(value)} is not a list", 'Write a list of texts, such as ["one", "two"].')
     return tuple(text(item) for item in value)
 
 
 def flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise BadValue(f"{value!r} is neither true nor false", "Write true or false, without quotes.")
+        raise BadValue(f"{toml(value)} is neither true nor false", "Write true or false, without quotes.")
     return value
 
 
 def command(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise BadValue(f"{value!r} is not a command", 'Write program and arguments as a list: ["/bin/true"].')
+        raise BadValue(f"{toml(value)} is not a command", 'Write program and arguments as a list: ["/bin/true"].')
     head, *rest = value
     if any(not isinstance(item, str) or "\0" in item for item in rest):
-        raise BadValue(f"{value!r} has an argument that is not a text", "Put each argument in quotes.")
+        raise BadValue(f"{toml(value)} has an argument that is not a text", "Put each argument in quotes.")
     return (text(head), *rest)
 
 
 def path(value: Any) -> str:
     told = text(value)
     if not told.startswith("/"):
-        raise BadValue(f"{told!r} is not an absolute path", "Begin it with a slash.")
+        raise BadValue(f"{toml(told)} is not an absolute path", "Begin it with a slash.")
     return told
 
 
 def unit(value: Any) -> str:
     told = text(value)
     if re.fullmatch(r"[A-Za-z0-9:_.\\@-]+\.[a-z]+", told) is None:
-        raise BadValue(f"{told!r} is not a unit's full name", "Write it with its ending, such as sshd.service.")
+        raise BadValue(f"{toml(told)} is not a unit's full name", "Write it with its ending, such as sshd.service.")
     return told
 
 
@@ -77,16 +78,16 @@ def url(value: Any) -> str:
     told = text(value)
     mend = "Write it as http://host:port/path or https://host/path."
     if re.search(r"[^\x21-\x7e]", told) is not None:
-        raise BadValue(f"{told!r} has a space, control or non-ASCII character", "Write it percent-encoded.")
+        raise BadValue(f"{toml(told)} has a space, control or non-ASCII character", "Write it percent-encoded.")
     try:
         parts = urlsplit(told)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError as error:
-        raise BadValue(f"{told!r} is not a URL ({error})", mend) from error
+        raise BadValue(f"{toml(told)} is not a URL ({error})", mend) from error
     if not usable:
-        raise BadValue(f"{told!r} is not a URL that a check can fetch", mend)
+        raise BadValue(f"{toml(told)} is not a URL that a check can fetch", mend)
     if parts.username is not None:
-        raise BadValue(f"{told!r} holds a user name", "Check what needs a login with an exec check instead.")
+        raise BadValue(f"{toml(told)} holds a user name", "Check what needs a login with an exec check instead.")
     return told
 
 
@@ -96,7 +97,7 @@ def matching(pattern: str, mend: str) -> Reader:
     def read(value: Any) -> str:
         told = text(value)
         if re.fullmatch(pattern, told) is None:
-            raise BadValue(f"{told!r} can't be used", mend)
+            raise BadValue(f"{toml(told)} can't be used", mend)
         return told
 
     return read
@@ -105,7 +106,7 @@ def matching(pattern: str, mend: str) -> Reader:
 def one_of(*choices: str | int) -> Reader:
     def read(value: Any) -> str | int:
         if isinstance(value, bool) or not isinstance(value, str | int) or value not in choices:
-            raise BadValue(f"{value!r} can't be chosen", f"Write one of {', '.join(map(repr, choices))}.")
+            raise BadValue(f"{toml(value)} can't be chosen", f"Write one of {', '.join(map(toml, choices))}.")
         return value
 
     return read
@@ -114,7 +115,7 @@ def one_of(*choices: str | int) -> Reader:
 def whole(low: int, high: int) -> Reader:
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise BadValue(f"{value!r} is out of range", f"Write a whole number from {low} to {high}.")
+            raise BadValue(f"{toml(value)} is out of range", f"Write a whole number from {low} to {high}.")
         return value
 
     return read
@@ -123,7 +124,7 @@ def whole(low: int, high: int) -> Reader:
 def number(low: float, high: float) -> Reader:
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise BadValue(f"{value!r} is out of range", f"Write a number from {low:g} to {high:g}.")
+            raise BadValue(f"{toml(value)} is out of range", f"Write a number from {low:g} to {high:g}.")
         return float(value)
 
     return read

@@ -150,7 +150,7 @@ def announce(root: str, subject: str, wanted: str, why: str, *, rejected: bool) 
 
     `rejected`: the boot reference gives the slot up, and no check can change that any more.
     """
-    first = "confirm the slot ('cd /usr/lib/updated && python3 -m bootctl confirm'), then " if rejected else ""
+    first = "confirm the slot ('updated-bootctl confirm'), then " if rejected else ""
     message = (
         f"updated: {subject} {wanted}, and the machine stays up all the same: {why}. It does not reboot by itself any "
         f"more. See updatectl status and journalctl -u updated-health. Reboot it, or after a repair {first}"

@@ -100,9 +100,12 @@ def errors() -> str:
 
 
 def mends() -> str:
-    """What helps against each error, with the commands in it marked as such."""
+    """What the node does about each error, and what helps against it, with the commands in it marked as such."""
     quoted = re.compile(r"(?<!\w)'([^']+)'(?!\w)")
-    return table(("code", "what to do"), [(f"`{name}`", quoted.sub(r"`\1`", mend)) for name, mend in ERRORS.items()])
+    return table(
+        ("code", "what the node does by itself", "what to do"),
+        [(f"`{name}`", by_itself, quoted.sub(r"`\1`", mend)) for name, (by_itself, mend) in ERRORS.items()],
+    )
 
 
 def methods() -> str:

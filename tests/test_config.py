@@ -157,9 +157,9 @@ def test_who_switched_updates_off_is_named(tmp_path: Path) -> None:
         ("[windows]\ntime_zone = 'Europe/Berlim'", "windows.time_zone: "),
         ("[updates]\nreboot = 'never'", "It holds \"reboot\", \"kexec\", \"sentinel\" or \"none\""),
         ("[updates]\nreboot = []", "updates.reboot: [] is not accepted"),
-        ("[updates]\nreboot_command = 'reboot'", "updates.reboot_command: 'reboot' is not accepted"),
+        ("[updates]\nreboot_command = 'reboot'", "updates.reboot_command: \"reboot\" is not accepted"),
         ("[updates]\nreboot_command = []", "updates.reboot_command: [] is not accepted"),
-        ("[updates]\nwave = 'never'", "updates.wave: 'never' is not accepted. It holds \"random\", "),
+        ("[updates]\nwave = 'never'", "updates.wave: \"never\" is not accepted. It holds \"random\", "),
         ("[updates]\nwave = 1.01", "updates.wave: 1.01 is not accepted"),
         ("[updates]\nwave = -0.5", "updates.wave: -0.5 is not accepted"),
         ("[updates]\nwave = nan", "updates.wave: nan is not accepted"),
@@ -171,10 +171,10 @@ def test_who_switched_updates_off_is_named(tmp_path: Path) -> None:
         ("[fetch]\nbandwidth_limit = 100", "fetch.bandwidth_limit: 100 is not accepted"),
         ("[fetch]\nbandwidth_limit = 0.0", "fetch.bandwidth_limit: 0.0 is not accepted"),
         ("[fetch]\nbandwidth_limit = false", "fetch.bandwidth_limit: false is not accepted"),
-        ("[metrics]\nlisten = '127.0.0.1:65536'", "metrics.listen: '127.0.0.1:65536' is not accepted"),
-        ("[metrics]\nlisten = '9836'", "metrics.listen: '9836' is not accepted"),
-        ("[log]\nlevel = 'loud'", "log.level: 'loud' is not accepted"),
-        ("[disk]\nimage = 'disk.img'", "disk.image: 'disk.img' is no absolute path"),
+        ("[metrics]\nlisten = '127.0.0.1:65536'", "metrics.listen: \"127.0.0.1:65536\" is not accepted"),
+        ("[metrics]\nlisten = '9836'", "metrics.listen: \"9836\" is not accepted"),
+        ("[log]\nlevel = 'loud'", "log.level: \"loud\" is not accepted"),
+        ("[disk]\nimage = 'disk.img'", "disk.image: \"disk.img\" is no absolute path"),
         ("[disk]\nimage = '/a'\ndevice = '/b'", "only one of them can be the disk"),
         ("[boot]\ntries = 16", "boot.tries: 16 is no number of tries"),
     ],
@@ -229,7 +229,7 @@ URL = 'url = "http://h/"\n'
     ("lines", "words"),
     [
         (URL + 'path = "/media"', 'repository.path: url is set as well. Keep one of the two; url = "" takes back'),
-        ('path = "media"', "repository.path: 'media' is not accepted"),
+        ('path = "media"', "repository.path: \"media\" is not accepted"),
         ('path = "/media"\nmirrors = ["http://m/"]', "repository.mirrors: url is not set"),
         (URL + "expired_grace_days = 1", "repository.expired_grace_days: url is set, and what comes from there must"),
         ("expired_grace_days = -1", "repository.expired_grace_days: -1 is not accepted"),
@@ -322,7 +322,7 @@ def test_the_clock_is_that_of_the_machine(tmp_path: Path) -> None:
 def test_a_zone_that_is_not_there_is_told_with_the_mend(tmp_path: Path) -> None:
     for name in ("Europe/Nowhere", "../etc/passwd", "/etc/localtime", "Europe"):
         error = refusal(tmp_path, f'[windows]\ntime_zone = "{name}"\n[[windows.download]]\n{NIGHT}')
-        assert f"windows.time_zone: there is no time zone {name!r}" in str(error)
+        assert f'windows.time_zone: there is no time zone "{name}"' in str(error)
         assert "tzdata" in error.mend
     write(tmp_path, "etc/updated/updated.toml", "")
     (tmp_path / "etc/localtime").symlink_to("/usr/share/zoneinfo/Europe/Berlin")
@@ -346,15 +346,15 @@ def test_reboot_windows_that_are_always_too_short_are_an_error(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('days = ["Monday"]', "days: ['Monday'] is not accepted. It holds a list of: Mon, Tue"),
+        ('days = ["Monday"]', "days: [\"Monday\"] is not accepted. It holds a list of: Mon, Tue"),
         ("days = []", "days: [] is not accepted"),
         ("days = [[]]", "days: [[]] is not accepted"),
-        ('start = "24:00"', "start: '24:00' is not accepted"),
-        ('start = "9:00"', "start: '9:00' is not accepted"),
-        ("start = 22:00:00", "start: datetime.time(22, 0) is not accepted"),
+        ('start = "24:00"', "start: \"24:00\" is not accepted"),
+        ('start = "9:00"', "start: \"9:00\" is not accepted"),
+        ("start = 22:00:00", "start: 22:00:00 is not accepted"),
         ("length_minutes = 0", "length_minutes: 0 is not accepted"),
         ("length_minutes = 10081", "length_minutes: 10081 is not accepted"),
-        ("length_minutes = true", "length_minutes: True is not accepted"),
+        ("length_minutes = true", "length_minutes: true is not accepted"),
         ("limit = 1024", "limit: there is no such key"),
     ],
 )
@@ -373,14 +373,15 @@ def test_what_a_window_lacks_is_asked_for(tmp_path: Path) -> None:
         error = refusal(tmp_path, f"[[fetch.bandwidth]]\n{NIGHT}limit = {limit}\n")
         assert "fetch.bandwidth[0].limit" in str(error)
     assert "windows.download: there are 17 of them" in str(refusal(tmp_path, f"[[windows.download]]\n{NIGHT}" * 17))
-    assert "windows.download: {'start': 1} is not accepted" in str(refusal(tmp_path, "[windows.download]\nstart = 1\n"))
+    table = refusal(tmp_path, "[windows.download]\nstart = 1\n")
+    assert "windows.download: { start = 1 } is not accepted" in str(table)
 
 
 def test_a_pin_is_a_version_and_there_is_one_of_its_kind(tmp_path: Path) -> None:
     assert read(tmp_path, '[updates]\npin = "1.4.2"\n').policy.pin == Pin(only="1.4.2")
     assert read(tmp_path, '[updates]\nnewest = "1.9"\n').policy.pin == Pin(newest="1.9")
     assert read(tmp_path).policy.pin == Pin()
-    assert "updates.pin: '1.x' is not accepted" in str(refusal(tmp_path, '[updates]\npin = "1.x"\n'))
+    assert "updates.pin: \"1.x\" is not accepted" in str(refusal(tmp_path, '[updates]\npin = "1.x"\n'))
     assert "updates.newest: 1.9 is not accepted" in str(refusal(tmp_path, "[updates]\nnewest = 1.9\n"))
     assert "updates.newest: pin is set as well" in str(refusal(tmp_path, '[updates]\npin = "1"\nnewest = "1"\n'))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from bootctl.health_settings import health_settings
 from bootctl.settings import KERNEL, MAIN_FILE, BootSettings, ConfigError, Layered, below, boot_settings, load
+from bootctl.toml_value import toml
 from updated.core.errors import UpdatedError
 from updated.core.policy import Policy
 from updated.core.release import is_name
@@ -304,8 +305,7 @@ def _checked_table(layered: Layered, name: str, keys: Mapping[str, Key]) -> dict
                 raise layered.error(f"{name}.{key}", "it is not set", f"Set it to {rule.holds}.")
             values[key] = rule.default
         elif not rule.accepts(given[key]):
-            value = str(given[key]).lower() if isinstance(given[key], bool) else repr(given[key])
-            raise layered.error(f"{name}.{key}", f"{value} is not accepted", f"It holds {rule.holds}.")
+            raise layered.error(f"{name}.{key}", f"{toml(given[key])} is not accepted", f"It holds {rule.holds}.")
         else:
             values[key] = given[key]
     return values

@@ -33,7 +33,7 @@ def read_facts(settings: Settings, disk: Disk, boot: Backend) -> BootFacts:
         if slot not in view.names:
             raise UpdatedError(
                 "slot-running", f"slot {slot}", "runs, and is not in the boot reference",
-                "See 'PYTHONPATH=/usr/lib/updated python3 -m bootctl show'.",
+                "See 'updated-bootctl show'.",
             )
         view.other(slot)
     except BootError as error:

@@ -10,6 +10,7 @@ from datetime import UTC, tzinfo
 from typing import Any
 
 from bootctl.settings import Layered, below
+from bootctl.toml_value import toml
 from updated.core.windows import DAYS, WEEK_MINUTES, Rate, Window, Windows
 
 LOCAL_TIME = "localtime"
@@ -36,7 +37,8 @@ def read_zone(layered: Layered, root: str, name: str) -> tzinfo:
         with open(place, "rb") as file:
             return zoneinfo.ZoneInfo.from_file(file)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        thing = f"/etc/localtime can't be read ({error})" if name == LOCAL_TIME else f"there is no time zone {name!r}"
+        unread = f"/etc/localtime can't be read ({error})"
+        thing = unread if name == LOCAL_TIME else f"there is no time zone {toml(name)}"
         raise layered.error("windows.time_zone", thing, _ZONE_MEND) from None
 
 
@@ -56,7 +58,7 @@ def read_rates(layered: Layered, key: str, entries: list[Any], zone: tzinfo) -> 
         limit = entry.get("limit")
         if type(limit) is not int or not (limit == 0 or 1024 <= limit <= 2**40):
             raise layered.error(
-                f"{place}.limit", f"{limit!r} is not accepted" if "limit" in entry else "it is not set",
+                f"{place}.limit", f"{toml(limit)} is not accepted" if "limit" in entry else "it is not set",
                 "It holds bytes per second, 1024 or more, or 0 for no limit.",
             )
         rates.append(Rate(Windows((window,), zone), limit))
@@ -91,14 +93,14 @@ def _window(layered: Layered, place: str, entry: Mapping[str, Any], *more: str) 
             raise layered.error(f"{place}.{key}", "there is no such key", f"Use one of: {', '.join(known)}.")
     days = entry.get("days", list(DAYS))
     if not isinstance(days, list) or not days or not all(isinstance(day, str) and day in DAYS for day in days):
-        raise layered.error(f"{place}.days", f"{days!r} is not accepted", f"It holds a list of: {', '.join(DAYS)}.")
+        raise layered.error(f"{place}.days", f"{toml(days)} is not accepted", f"It holds a list of: {', '.join(DAYS)}.")
     start = entry.get("start")
     clock = _CLOCK.fullmatch(start) if isinstance(start, str) else None
     if clock is None:
-        cause = f"{start!r} is not accepted" if "start" in entry else "it is not set"
+        cause = f"{toml(start)} is not accepted" if "start" in entry else "it is not set"
         raise layered.error(f"{place}.start", cause, 'It holds a time such as "22:00".')
     minutes = entry.get("length_minutes")
     if type(minutes) is not int or not 1 <= minutes <= WEEK_MINUTES:
-        cause = f"{minutes!r} is not accepted" if "length_minutes" in entry else "it is not set"
+        cause = f"{toml(minutes)} is not accepted" if "length_minutes" in entry else "it is not set"
         raise layered.error(f"{place}.length_minutes", cause, f"It holds a whole number, 1 to {WEEK_MINUTES}.")
     return Window(frozenset(map(DAYS.index, days)), int(clock[1]) * 60 + int(clock[2]), minutes)

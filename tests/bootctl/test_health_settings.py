@@ -37,12 +37,12 @@ def test_each_default_is_one_that_would_be_accepted() -> None:
     [
         ("probation = 5", "health.probation: there is no such key"),
         ("probation_seconds = -1", "health.probation_seconds: -1 is not accepted. Give a whole number from 0 to 86400"),
-        ("probation_seconds = true", "health.probation_seconds: True is not accepted"),
+        ("probation_seconds = true", "health.probation_seconds: true is not accepted"),
         ("probation_seconds = 1.0", "health.probation_seconds: 1.0 is not accepted"),
         ("probation_interval_seconds = 0", "health.probation_interval_seconds: 0 is not accepted"),
-        ("deadline_seconds = '15min'", "health.deadline_seconds: '15min' is not accepted"),
+        ("deadline_seconds = '15min'", "health.deadline_seconds: \"15min\" is not accepted"),
         ("reboots_per_day = 0", "health.reboots_per_day: 0 is not accepted"),
-        ("greenboot = 1", "health.greenboot: 1 is no yes or no"),
+        ("greenboot = 1", "health.greenboot: 1 is neither true nor false"),
     ],
 )
 def test_what_can_not_be_is_told_with_file_line_and_key(tmp_path: Path, line: str, words: str) -> None:

@@ -117,6 +117,28 @@ def test_a_command_to_reboot_that_is_not_there_is_an_error(root: Path, capsys: p
     assert of(findings(root, capsys), "reboot") == [("error", "reboot_command: there is no program no-such")]
 
 
+def test_a_kexec_that_is_asked_for_without_its_program_is_a_warning_with_the_mend(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = CONFIG.replace("[updates]\n", '[updates]\nreboot = "kexec"\n')
+    asked += '[disk.files]\nkernel = "/efi/EFI/updated/{slot}.efi"\n'
+    (root / "etc/updated/updated.toml").write_text(asked)
+    well = ("ok", "reboots by itself: true")
+    ((severity, text, mend),) = [
+        (each["severity"], each["text"], each["mend"])
+        for each in findings(root, capsys) if each["check"] == "reboot" and each["severity"] != "ok"
+    ]  # fmt: skip
+    assert (severity, text) == ("warning", "there is no program kexec: each reboot goes through the boot loader")
+    assert "kexec-tools" in mend
+    assert well in of(findings(root, capsys), "reboot")
+    (root / "usr/sbin").mkdir()
+    (root / "usr/sbin/kexec").touch(0o755)
+    assert of(findings(root, capsys), "reboot") == [well]
+    (root / "usr/sbin/kexec").unlink()
+    (root / "etc/updated/updated.toml").write_text(CONFIG)
+    assert of(findings(root, capsys), "reboot") == [well], "nobody misses it who did not ask for it"
+
+
 def test_a_configuration_that_can_not_be_used_is_one_error_and_the_rest_is_not_guessed(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

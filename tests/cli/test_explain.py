@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_the_manual_and_the_program_say_the_same_of_a_reason(row: list[str]) -> 
     assert plain(text).startswith(REASONS[code][0])
 
 
-@pytest.mark.parametrize("mend", [*ERRORS.values(), *(mend for _, mend in REASONS.values())])
+@pytest.mark.parametrize("mend", [mend for *_, mend in (*ERRORS.values(), *REASONS.values())])
 def test_every_command_of_updatectl_in_a_mend_is_one(mend: str) -> None:
     for command in re.findall(r"'updatectl ([^']*)'", mend):
         words = ["status" if word == "VERB" else word for word in shlex.split(command)]
@@ -62,8 +63,27 @@ def test_every_command_of_updatectl_in_a_mend_is_one(mend: str) -> None:
 def test_a_code_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "held"]) == exits.DONE
     assert capsys.readouterr().out.splitlines() == [
-        "held  (why it waits)", "    a person paused updates", "    → 'updatectl unhold' ends the pause",
+        "held  (why it waits)", "    a person paused updates",
+        "    by itself: stops a download, which goes on when the pause has ended; does not reboot until then",
+        "    → 'updatectl unhold' ends the pause",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("each", explanations(), ids=lambda each: f"{each['kind']}-{each['code']}")
+def test_each_explanation_says_more_than_the_message(each: dict[str, Any]) -> None:
+    """What the node does by itself, and, but where that is all, what a person can do; each once."""
+    told = [text for text in (each["meaning"], each["by_itself"], each["mend"]) if text]
+    assert len(told) == len(set(told)) == (3 if each["mend"] else 2)
+    assert each["mend"] or each["code"] == "up-to-date"
+
+
+def test_what_the_node_does_by_itself_about_an_error_fits_what_its_core_does() -> None:
+    waits = {code for code, (by_itself, _) in ERRORS.items() if "next regular check" in by_itself}
+    repeats = {code for code, (by_itself, _) in ERRORS.items() if "tries again after a minute" in by_itself}
+    assert waits
+    assert repeats
+    assert all(not CODES[code].retry for code in waits)
+    assert all(CODES[code].retry for code in repeats)
 
 
 @pytest.mark.parametrize("name", ["not-possible-now", "NotPossibleNow", "org.updated.Updated1.Error.NotPossibleNow"])

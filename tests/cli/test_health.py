@@ -103,9 +103,18 @@ def test_a_verdict_of_an_earlier_boot_is_told_as_such(node: Node) -> None:
     assert text.splitlines()[0] == "slot b (1.2.0): probation, as of 2026-11-21T10:00:09Z, in a boot before this one"
 
 
-def test_why_there_was_nothing_to_compare_with_is_told(node: Node) -> None:
-    nothing = {"version": None, "time": None, "reason": "there is no baseline"}
-    assert "  Baseline: none: there is no baseline" in node.judged(check("web"), baseline=nothing)
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("no baseline was kept from before this boot",
+         "nothing was compared, as no baseline was kept from before this boot"),
+        ("slot a was confirmed before", "nothing was compared, as slot a was confirmed before"),
+        (None, "nothing was compared"),
+    ],
+)  # fmt: skip
+def test_why_there_was_nothing_to_compare_with_is_told(node: Node, reason: str | None, words: str) -> None:
+    nothing = {"version": None, "time": None, "reason": reason}
+    assert f"  Baseline: {words}" in node.judged(check("web"), baseline=nothing).splitlines()
 
 
 def test_a_verdict_from_before_the_baseline_was_known_is_read(node: Node) -> None:
@@ -141,8 +150,8 @@ def test_the_verdicts_before_are_shown_the_newest_last(node: Node, capsys: pytes
     assert main(["--root", str(node.root), "health", "-n", "2"]) == exits.DONE
     assert capsys.readouterr().out.splitlines()[-3:] == [
         "Verdicts:",
-        "  Sun 2026-11-22 11:00 CET  slot a  1.0.0        sick         web failed",
-        "  Mon 2026-11-23 11:00 CET  slot a  1.0.0        healthy",
+        "  Sun 2026-11-22 11:00:00 CET  slot a  1.0.0        sick         web failed",
+        "  Mon 2026-11-23 11:00:00 CET  slot a  1.0.0        healthy",
     ]
 
 

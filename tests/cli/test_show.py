@@ -270,6 +270,6 @@ def test_history_since_a_time_or_a_while_ago(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "var/lib/updated/history.jsonl").write_text("\n".join(lines) + "\n")
     assert main(["--root", str(tmp_path), "history", "--since", "2025-06-01T00:00:00Z"]) == exits.DONE
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("Thu 2026-01-15 09:00 CET  failed  1.1.0  until Thu 2026-01-01 01:00 CET (")
+    assert line.startswith("Thu 2026-01-15 09:00:00 CET  failed  1.1.0  until Thu 2026-01-01 01:00 CET (")
     assert main(["--root", str(tmp_path), "history", "--since", "1m"]) == exits.DONE
     assert capsys.readouterr().out == "Nothing happened since then.\n"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from updated.cli import exits
 from updated.cli.spans import hold_end, since
-from updated.cli.when import clock, epoch, length, moment, relative, with_local_times
+from updated.cli.when import clock, epoch, length, moment, recorded, relative, with_local_times
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
 
@@ -40,6 +40,12 @@ def test_a_length_never_says_more_than_there_is(seconds: int) -> None:
 def test_times_within_words_are_told_as_well_and_those_in_parentheses_without_the_distance() -> None:
     text = with_local_times("until 2027-01-15T08:00:00Z (2027-01-15T08:00:00Z)", NOW - 60)
     assert text == "until Fri 2027-01-15 09:00 CET (in 1 min) (Fri 2027-01-15 09:00 CET)"
+
+
+def test_what_happened_is_told_with_its_seconds_as_in_the_log_and_can_be_asked_for_by_them() -> None:
+    assert recorded("2027-01-15T08:00:07Z") == "Fri 2027-01-15 09:00:07 CET"
+    assert with_local_times("rejected, as of 2027-01-15T08:00:07Z") == "rejected, as of Fri 2027-01-15 09:00:07 CET"
+    assert format_time(since("2027-01-15 09:00:07", NOW + 60)) == "2027-01-15T08:00:07Z"
 
 
 @pytest.mark.parametrize("text", ["0000-13-45T99:99:99Z", "2027-02-30T00:00:00Z", "9999-12-31T23:59:59Z", ""])

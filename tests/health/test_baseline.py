@@ -61,14 +61,14 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 
 def test_a_baseline_that_is_not_there_is_none(tmp_path: Path) -> None:
-    assert reason(tmp_path) == "there is no baseline"
+    assert reason(tmp_path) == "no baseline was kept from before this boot"
 
 
 def test_a_baseline_that_was_discarded_is_none(tmp_path: Path) -> None:
     write(str(tmp_path), TAKEN)
     discard(str(tmp_path))
     discard(str(tmp_path))
-    assert reason(tmp_path) == "there is no baseline"
+    assert reason(tmp_path) == "no baseline was kept from before this boot"
 
 
 def changed(**changes: Any) -> bytes:

@@ -134,6 +134,22 @@ def test_an_unknown_type_is_answered_with_the_types() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("type = true", "there is no type true."),
+        ('type = "dsik"', 'there is no type "dsik".'),
+        ('type = "no-failed-units"\nparallel = "no"', '"no" is neither true nor false.'),
+        ('type = "exec"\ncommand = ["true", 1]', '["true", 1] has an argument that is not a text.'),
+        ('type = "no-failed-units"\ncount = true',
+         'true can\'t be chosen. Write one of "regression", "always".'),
+        ('type = "no-failed-units"\nsettle_seconds = { a = true }', "{ a = true } is out of range."),
+    ],
+)  # fmt: skip
+def test_a_value_is_told_as_it_is_written_in_the_file(text: str, told: str) -> None:
+    assert told in error(text)
+
+
+@pytest.mark.parametrize(
     ("text", "key"),
     [
         ('type = "exec"', "command"),

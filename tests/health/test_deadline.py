@@ -150,7 +150,7 @@ def test_what_the_message_names_ends_a_rejection_and_a_repair_alone_does_not(stu
     made = stuck.health()
     assert made.returncode == 6
     assert stuck.attributes == (GOOD, REJECTED)
-    assert "python3 -m bootctl confirm'), then run systemctl restart updated-health." in made.stderr
+    assert "('updated-bootctl confirm'), then run systemctl restart updated-health." in made.stderr
     assert (stuck.root / reboots.MOTD.lstrip("/")).read_text() == made.stderr.removeprefix("<2>")
     bootctl(stuck, "confirm")
     made = stuck.health()

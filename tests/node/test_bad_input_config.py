@@ -26,7 +26,7 @@ WRONG_LINES = {
     "an unknown key": ("[updates]\n", "[updates]\ninterval_minutes = 5\n", "interval_minutes = 5",
                        "updates.interval_minutes: there is no such key. Use one of: enabled,"),
     "a wrong type": ("interval_seconds = 3600", 'interval_seconds = "1 h"', 'interval_seconds = "1 h"',
-                     "updates.interval_seconds: '1 h' is not accepted. It holds a whole number of seconds"),
+                     "updates.interval_seconds: \"1 h\" is not accepted. It holds a whole number of seconds"),
     "a value out of range": ("interval_seconds = 3600", "interval_seconds = 0", "interval_seconds = 0",
                              "updates.interval_seconds: 0 is not accepted"),
     "a truth that is a number": ("[updates]\n", "[updates]\nenabled = 1\n", "enabled = 1",
@@ -35,11 +35,11 @@ WRONG_LINES = {
     "a key outside of any table": ("[repository]\n", "enabled = true\n[repository]\n", "enabled = true",
                                    "enabled: there is no such table"),
     "an address that is none": ('channel = "stable"', 'channel = "stable"\nproxy = "ftp://proxy"',
-                                'proxy = "ftp://proxy"', "repository.proxy: 'ftp://proxy' is not accepted"),
+                                'proxy = "ftp://proxy"', "repository.proxy: \"ftp://proxy\" is not accepted"),
     "a channel that can't be one": ('channel = "stable"', 'channel = "../root"', 'channel = "../root"',
-                                    "repository.channel: '../root' is not accepted. It holds the name of a channel"),
+                                    "repository.channel: \"../root\" is not accepted. It holds the name of a channel"),
     "a backend that is unknown": ("[updates]\n", '[boot]\nbackend = "lilo"\n[updates]\n', 'backend = "lilo"',
-                                  "boot.backend: 'lilo' is no backend. Use one of: auto, gptprio"),
+                                  "boot.backend: \"lilo\" is no backend. Use one of: auto, gptprio"),
     "no TOML": ("interval_seconds = 3600", "interval_seconds 3600", "interval_seconds 3600", "it is no TOML"),
 }
 

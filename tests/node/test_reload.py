@@ -74,7 +74,7 @@ def wrong(node: Machine, phase: str) -> None:
     before = status(node)["windows"]
     reload(node, config + '\n[[windows.reboot]]\nstart = "noon"\nlength_minutes = 60\n')
     assert "the configuration stays as it was" in node.log.read_text()
-    assert "start: 'noon' is not accepted" in node.log.read_text()
+    assert "start: \"noon\" is not accepted" in node.log.read_text()
     found = status(node)
     assert (found["phase"], found["windows"]) == (phase, before)
     refused = "the configuration on disk is refused, the former one is in force: "

@@ -184,3 +184,13 @@ def test_where_a_rollout_stands_and_what_comes_next_is_told() -> None:
     end = "10 % of the nodes, and no more without `releasectl rollout`"
     assert described(Rollout(START, waves("10%")), START) == end
     assert described(Rollout(START, ramp(24)), START + 6 * HOUR) == f"25 % of the nodes, 100 % by {tomorrow}"
+
+
+def test_that_a_rollout_ends_before_all_nodes_is_told_from_its_begin_on() -> None:
+    rollout = Rollout(START, waves("1%,10%@24h,50%@3d"))
+    never = "and no more without `releasectl rollout`"
+    tomorrow, last = "2027-01-16T08:00:00Z", "2027-01-18T08:00:00Z"
+    assert described(rollout, START) == f"1 % of the nodes, 10 % by {tomorrow}, 50 % in the end, {never}"
+    assert described(rollout, START + DAY) == f"10 % of the nodes, 50 % by {last}, {never}"
+    assert described(rollout, START + 3 * DAY) == f"50 % of the nodes, {never}"
+    assert described(Rollout(START, waves("1%,100%@3d")), START) == f"1 % of the nodes, 100 % by {last}"

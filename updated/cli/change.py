@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from updated.cli import exits, follow
+from updated.cli.answers import BUS_NAME, fault_of
 from updated.cli.paper import paper_of
 from updated.cli.spans import hold_end
 from updated.cli.statusfile import never_set_up, read_status
@@ -20,7 +20,6 @@ from updated.core.document import format_time
 from updated.core.errors import UpdatedError
 from updated.directory import open_place
 
-_NAME = "org.updated.Updated1"
 # Why nothing was installed, where nothing stood against it.
 _NOTHING_TO_INSTALL = ("up-to-date", "ahead", "empty-channel", "no-repository")
 _FOLLOW = "'updatectl watch' follows it."
@@ -119,30 +118,14 @@ async def _call(member: str, signature: str, arguments: list[Any], files: list[i
 
     reply = await _answer(
         lambda: Message(
-            destination=_NAME, path="/org/updated/Updated1", interface=_NAME, member=member, signature=signature,
+            destination=BUS_NAME, path="/org/updated/Updated1", interface=BUS_NAME, member=member, signature=signature,
             body=arguments, flags=MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION, unix_fds=files,
         ),
         files=bool(files),
     )  # fmt: skip
     if reply is None or reply.message_type is not MessageType.ERROR:
         return
-    text = str(reply.body[0]) if reply.body else ""
-    name = reply.error_name or ""
-    if name.startswith(f"{_NAME}.Error."):
-        raise _Answer(name.rpartition(".")[2], text)
-    if name.endswith((".ServiceUnknown", ".NameHasNoOwner", ".Spawn.ChildExited")):
-        raise UpdatedError(
-            "daemon-not-running", "the daemon", "is not on the bus", "Start it: systemctl start updated."
-        )
-    if name.endswith(".LimitsExceeded"):
-        raise UpdatedError("not-possible-now", f"the call of {member}", text, "Try it again in a moment.")
-    if name.endswith((".UnknownMethod", ".UnknownInterface", ".InvalidArgs")):
-        raise UpdatedError(
-            "internal", f"the call of {member}", f"the daemon is of another version ({text})",
-            "Restart it: systemctl restart updated.",
-        )
-    code = "not-authorized" if name.endswith(".AccessDenied") else "internal"
-    raise UpdatedError(code, f"the call of {member}", text or name, "'updatectl log' shows what the daemon says.")
+    raise fault_of(reply.error_name or "", str(reply.body[0]) if reply.body else "", member)
 
 
 def has_owner() -> bool:
@@ -153,7 +136,7 @@ def has_owner() -> bool:
         _answer(
             lambda: Message(
                 destination="org.freedesktop.DBus", path="/org/freedesktop/DBus", interface="org.freedesktop.DBus",
-                member="NameHasOwner", signature="s", body=[_NAME],
+                member="NameHasOwner", signature="s", body=[BUS_NAME],
             )
         )
     )
@@ -175,14 +158,3 @@ async def _answer(message: Callable[[], Any], *, files: bool = False) -> Any:
         return await bus.call(message())
     finally:
         bus.disconnect()  # type: ignore[no-untyped-call]
-
-
-class _Answer(UpdatedError):
-    """What the daemon answered, in its own words."""
-
-    def __init__(self, name: str, text: str) -> None:
-        code = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
-        super().__init__(code, text, "", "")
-
-    def __str__(self) -> str:
-        return self.what

@@ -1,4 +1,4 @@
-"""`updatectl explain`: what a code means, and what to do."""
+"""`updatectl explain`: what a code means, what the node does about it by itself, and what a person can do."""
 
 from __future__ import annotations
 
@@ -31,15 +31,18 @@ def explain(options: argparse.Namespace) -> int:
 def explanations() -> list[dict[str, Any]]:
     """All codes, reasons first; some are of both kinds."""
     reasons = [
-        {"code": code, "kind": "reason", "meaning": meaning, "mend": mend or None, "blame": None, "retry": None}
-        for code, (meaning, mend) in REASONS.items()
-    ]
+        {
+            "code": code, "kind": "reason", "meaning": meaning, "by_itself": by_itself, "mend": mend or None,
+            "blame": None, "retry": None,
+        }
+        for code, (meaning, by_itself, mend) in REASONS.items()
+    ]  # fmt: skip
     errors = [
         {
-            "code": name, "kind": "error", "meaning": code.meaning, "mend": ERRORS.get(name), "blame": code.blame.value,
-            "retry": code.retry,
+            "code": code, "kind": "error", "meaning": CODES[code].meaning, "by_itself": by_itself, "mend": mend,
+            "blame": CODES[code].blame.value, "retry": CODES[code].retry,
         }
-        for name, code in CODES.items()
+        for code, (by_itself, mend) in ERRORS.items()
     ]  # fmt: skip
     return [*reasons, *errors]
 
@@ -66,7 +69,6 @@ def explained(found: list[dict[str, Any]], paper: Paper) -> str:
         lines += [""] * bool(lines)
         lines.append(f"{paper.paint(each['code'], 'bold')}  ({kind})")
         lines += paper.wrapped("    ", each["meaning"])
+        lines += paper.wrapped("    by itself: ", each["by_itself"])
         lines += paper.wrapped("    → ", each["mend"]) if each["mend"] else []
-        if each["retry"] is not None:
-            lines.append(f"    a retry {'can' if each['retry'] else 'does not'} help")
     return "\n".join(lines)

@@ -27,6 +27,8 @@ from updated.disk import Disk, boot_error
 
 LEAST_STATE_BYTES = 64 * 1024 * 1024
 ENABLED_UNITS = ("updated.service", "updated-health.service", "updated-deadline.timer")
+# Where systemd looks for what a unit starts (systemd.exec(5), "$PATH").
+UNIT_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _CHECKS_PROGRAM = """\
 import json, sys
 from bootctl.health_settings import health_settings
@@ -109,7 +111,7 @@ def boot_reference(node: Node) -> list[Finding]:
         seen = boot_doctor.examine(open_backend(boot), failures=boot.tries + 2, mend=False)
     except BootError as error:
         raise boot_error(error) from None
-    mend = "'PYTHONPATH=/usr/lib/updated python3 -m bootctl doctor' mends it."
+    mend = "'updated-bootctl doctor' mends it."
     found = [Finding("error", f"damaged: {text}", mend) for text in seen.found]
     severity = "error" if seen.boots[0] is None else "warning"
     found += [Finding(severity, text, "'updatectl status' shows the slots.") for text in seen.warnings]
@@ -256,7 +258,12 @@ def reboot(node: Node) -> list[Finding]:
     text = f"reboots by itself: {words}"
     if not settings.policy.reboot_automatically:
         text = f"a person or an agent reboots; the command that 'updatectl reboot' gives: {words}"
-    return found or [Finding("ok", text)]
+    found = found or [Finding("ok", text)]
+    path = os.pathsep.join(below(node.root, folder) for folder in UNIT_PATH)
+    if settings.kexec and shutil.which("kexec", path=path) is None:
+        mend = 'Install it (package kexec-tools), or set reboot = "reboot" in the table [updates].'
+        found.append(Finding("warning", "there is no program kexec: each reboot goes through the boot loader", mend))
+    return found
 
 
 def health_checks(node: Node) -> list[Finding]:

@@ -17,7 +17,7 @@ def health_text(health: Mapping[str, Any] | None, verdicts: Sequence[Mapping[str
     if health is not None:
         if health["reason"]:
             lines.append(f"  Reason:   {_plain(str(health['reason']))}")
-        lines += [f"  Baseline: {_baseline_text(health['baseline'])}", ""]
+        lines += [f"  Baseline: {_plain(_baseline_text(health['baseline']))}", ""]
         width = max((len(check["name"]) for check in health["checks"]), default=0)
         for check in health["checks"]:
             lines += _check_lines(check, width)
@@ -49,7 +49,8 @@ def _baseline_text(baseline: Any) -> str:
         return "none"
     if baseline.get("time"):
         return f"{baseline.get('version') or 'the other slot'} at {baseline['time']}, before the reboot"
-    return f"none: {baseline.get('reason')}"
+    reason = baseline.get("reason")
+    return f"nothing was compared, as {reason}" if reason else "nothing was compared"
 
 
 def _check_lines(check: Mapping[str, Any], width: int) -> list[str]:

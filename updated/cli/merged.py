@@ -11,6 +11,7 @@ from typing import Any
 
 from bootctl.health_settings import HealthSettings
 from bootctl.settings import ConfigError, Layered, below, boot_settings, load
+from bootctl.toml_value import toml
 from updated import record
 from updated.cli import exits
 from updated.cli.paper import Paper, paper_of
@@ -130,7 +131,7 @@ def config_text(entries: list[dict[str, Any]], paper: Paper) -> str:
     """The entries as the text of a configuration file."""
     lines: list[str] = []
     table = ""
-    shown = [(entry, f"{entry['key']} = {_toml(entry['value'])}") for entry in entries]
+    shown = [(entry, f"{entry['key']} = {toml(entry['value'])}") for entry in entries]
     width = min(44, max((len(text) for _, text in shown), default=0))
     for entry, text in shown:
         if entry["table"] != table:
@@ -141,11 +142,3 @@ def config_text(entries: list[dict[str, Any]], paper: Paper) -> str:
         line = f"{text:<{width}}  # {'not set' if entry['value'] is None else entry['origin']}"
         lines.append(paper.paint(line, "dim") if entry["origin"] == DEFAULT else line)
     return "\n".join(lines)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)

@@ -13,7 +13,7 @@ from updated.cli import exits
 from updated.cli.judged import health_text, well_formed
 from updated.cli.paper import Paper, paper_of, plain
 from updated.cli.spans import since
-from updated.cli.when import clock, epoch, with_local_times
+from updated.cli.when import epoch, recorded, with_local_times
 from updated.core.errors import UpdatedError
 from updated.healthfiles import WHOLE_OUTPUT, read_health, read_verdicts
 from updated.history import read_history
@@ -56,7 +56,7 @@ def history_text(entries: Sequence[dict[str, Any]], now: float, paper: Paper) ->
     rows = [[plain(str(entry.get(key, ""))) for key in ("at", "kind", "version", "text")] for entry in entries]
     for row in rows:
         try:
-            row[0] = clock(row[0])
+            row[0] = recorded(row[0])
         except (ValueError, OverflowError, OSError):
             continue
     widths = [max(len(row[column]) for row in rows) for column in range(3)]

@@ -9,7 +9,7 @@ from updated.core.document import parse_time
 from updated.core.errors import UpdatedError
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_LOCAL = re.compile(r"(?:(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d))?|(\d\d:\d\d))", re.ASCII)
+_LOCAL = re.compile(r"(?:(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d(?::\d\d)?))?|(\d\d:\d\d))", re.ASCII)
 
 
 def _seconds(text: str) -> int | None:

@@ -17,9 +17,17 @@ def epoch(text: str) -> int:
 
 
 def clock(text: str) -> str:
-    """A time such as `2026-11-22T09:05:00Z` in the local zone: `Sun 2026-11-22 10:05 CET`."""
-    moment = datetime.fromtimestamp(epoch(text), UTC).astimezone()
-    return f"{moment:%a %Y-%m-%d %H:%M %Z}"
+    """A time such as `2026-11-22T09:05:07Z` in the local zone: `Sun 2026-11-22 10:05 CET`."""
+    return f"{_local(text):%a %Y-%m-%d %H:%M %Z}"
+
+
+def recorded(text: str) -> str:
+    """As `clock`, of what happened, to be found in the log by its seconds: `Sun 2026-11-22 10:05:07 CET`."""
+    return f"{_local(text):%a %Y-%m-%d %H:%M:%S %Z}"
+
+
+def _local(text: str) -> datetime:
+    return datetime.fromtimestamp(epoch(text), UTC).astimezone()
 
 
 def moment(text: str, now: float) -> str:
@@ -45,16 +53,16 @@ def length(seconds: int) -> str:
 
 
 def with_local_times(text: str, now: float | None = None) -> str:
-    """`text` with each time in it as people read it, and how far it is from `now`, if that is given.
+    """`text` with each time in it as people read it, and how far it is from `now`; without that, as `recorded`.
 
     One in parentheses follows words that say how far it is.
     """
 
     def replaced(match: re.Match[str]) -> str:
         try:
-            if now is None or text[: match.start()].endswith("("):
-                return clock(match[0])
-            return moment(match[0], now)
+            if now is None:
+                return recorded(match[0])
+            return clock(match[0]) if text[: match.start()].endswith("(") else moment(match[0], now)
         except (ValueError, OverflowError, OSError):
             return match[0]
 

@@ -33,11 +33,11 @@ def obstacles(document: Mapping[str, Any], now: float) -> list[Obstacle]:
     hold = document["hold"]
     if hold and "held" not in codes:
         until = f"until {moment(hold['until'], now)}" if hold["until"] else "until somebody lifts it"
-        found.append(Obstacle("held", f"held by {hold['by']} {until}", REASONS["held"][1]))
+        found.append(Obstacle("held", f"held by {hold['by']} {until}", REASONS["held"][-1]))
     if not document["enabled"] and "disabled" not in codes:
         place = document["disabled_by"]
         text = f"updates are switched off by {place}" if place else "updates are switched off"
-        found.append(Obstacle("disabled", text, REASONS["disabled"][1]))
+        found.append(Obstacle("disabled", text, REASONS["disabled"][-1]))
     return found
 
 
@@ -63,7 +63,7 @@ def _error(document: Mapping[str, Any], now: float) -> Obstacle:
 
 def _reason(document: Mapping[str, Any], reason: Mapping[str, Any], now: float) -> Obstacle:
     code, text, until = str(reason["code"]), str(reason["text"]), reason["until"]
-    _, mend = REASONS.get(code, ("", ""))
+    *_, mend = REASONS.get(code, ("",))
     if until and until not in text:
         text += f"{_ENDS.get(code, ', until')} {until}"
     if code == "recalled" and _can_leave(document, text):

@@ -101,7 +101,7 @@ def _impossible(rollout: Rollout, now: int, cause: str) -> UpdatedError:
 
 
 def described(rollout: Rollout | None, now: int) -> str:
-    """Where a rollout stands at `now`, and what comes next."""
+    """Where a rollout stands at `now`, what comes next, and where it ends before all nodes."""
     if rollout is None:
         return "all nodes"
     share = rollout.share(now)
@@ -109,6 +109,13 @@ def described(rollout: Rollout | None, now: int) -> str:
     if share == 1:
         return words
     ahead = rollout.next_point(now)
+    if ahead is None and rollout.paused is not None:
+        return f"{words}, paused"
+    _, end = rollout.curve[-1]
     if ahead is not None:
-        return f"{words}, {percent(decimal(ahead[1]))} by {format_time(ahead[0])}"
-    return f"{words}, paused" if rollout.paused is not None else f"{words}, and no more without `releasectl rollout`"
+        words += f", {percent(decimal(ahead[1]))} by {format_time(ahead[0])}"
+        if end == 1:
+            return words
+        if end > ahead[1]:
+            words += f", {percent(decimal(end))} in the end"
+    return f"{words}, and no more without `releasectl rollout`"

@@ -1,0 +1,51 @@
+"""What `updatectl` makes of each error that a call on the bus can end with."""
+
+from __future__ import annotations
+
+import pytest
+
+from updated.bus.service import error_name
+from updated.cli import exits
+from updated.cli.answers import fault_of
+from updated.core.errors import CODES
+
+DBUS = "org.freedesktop.DBus.Error."
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "status", "words"),
+    [
+        ("ServiceUnknown", "daemon-not-running", exits.NO_DAEMON, "is not on the bus"),
+        ("NameHasNoOwner", "daemon-not-running", exits.NO_DAEMON, "systemctl start updated"),
+        ("Spawn.ChildExited", "daemon-not-running", exits.NO_DAEMON, "systemctl start updated"),
+        ("LimitsExceeded", "not-possible-now", exits.REFUSED, "Try it again in a moment."),
+        ("UnknownMethod", "internal", exits.FAILED, "the daemon is of another version (said)"),
+        ("UnknownObject", "internal", exits.FAILED, "systemctl restart updated"),
+        ("UnknownInterface", "internal", exits.FAILED, "systemctl restart updated"),
+        ("InvalidArgs", "internal", exits.FAILED, "the daemon is of another version (said)"),
+        ("AccessDenied", "not-authorized", exits.NOT_AUTHORIZED, "the call of Install: said."),
+        ("NoReply", "internal", exits.FAILED, "'updatectl log' shows"),
+    ],
+)
+def test_an_error_of_the_bus_names_the_cause_and_the_mend(name: str, code: str, status: int, words: str) -> None:
+    fault = fault_of(DBUS + name, "said", "Install")
+    assert fault.code == code
+    assert exits.BY_CODE.get(fault.code, exits.FAILED) == status
+    assert words in str(fault)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_what_the_daemon_answers_is_told_in_its_own_words_with_its_code(code: str) -> None:
+    fault = fault_of(error_name(code), "the slot: is busy. Wait.", "Install")
+    assert fault.code == code
+    assert str(fault) == "the slot: is busy. Wait."
+
+
+def test_an_error_of_a_daemon_that_knows_more_codes_is_told_all_the_same() -> None:
+    fault = fault_of("org.updated.Updated1.Error.StormComing", "the sky: is dark. Stay in.", "Install")
+    assert fault.code == "internal"
+    assert str(fault) == "the sky: is dark. Stay in."
+
+
+def test_an_error_without_words_is_told_by_its_name() -> None:
+    assert f"the call of Install: {DBUS}NoReply." in str(fault_of(f"{DBUS}NoReply", "", "Install"))
