@@ -214,16 +214,16 @@ def recount(view: BootView, active: str, *, counted: int) -> BootView:
 def reject(view: BootView, slot: str) -> BootView:
     """Make `slot` unbootable after it failed. Idempotent.
 
-    Raises BootError `last-bootable-slot` when no other slot could boot or when it is the last good one, since a trial
-    beside it may still fail; `unknown-slot`.
+    Raises BootError `last-bootable-slot` when no other slot could boot, or when it is confirmed and no other one is
+    good: a trial beside it may still fail, and then even a confirmed slot that is used up boots; `unknown-slot`.
     """
-    last_good = view.state(slot).condition == "good"
+    confirmed = view.state(slot).confirmed
     others = [state for name, state in view.slots if name != slot]
-    if not any(state.condition == "good" if last_good else state.bootable for state in others):
+    if not any(state.condition == "good" if confirmed else state.bootable for state in others):
         raise BootError(
             "last-bootable-slot",
             f"slot {slot}",
-            f"no other slot {'is good' if last_good else 'can boot'}, so that the machine might never start again",
+            f"no other slot {'is good' if confirmed else 'can boot'}, so that the machine might never start again",
             "Install a release into the other slot first, and have it confirmed.",
         )
     return view.with_state(slot, REJECTED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bootctl import model
@@ -13,6 +13,7 @@ from bootctl.model import BootView, SlotState
 GOOD = SlotState(priority=1, tries_left=0, confirmed=True)
 BAD = SlotState()
 REJECTED = model.REJECTED
+USED_UP = SlotState(priority=0, tries_left=0, confirmed=True)
 
 
 def view(a: SlotState, b: SlotState) -> BootView:
@@ -130,6 +131,7 @@ def test_rolling_back_out_of_a_trial_leaves_the_trial_behind() -> None:
         (lambda: model.confirm(view(GOOD, BAD), "c"), "unknown-slot", "slots a, b"),
         (lambda: model.reject(view(GOOD, BAD), "a"), "last-bootable-slot", "slot a"),
         (lambda: model.reject(view(GOOD, SlotState(2, 3, False)), "a"), "last-bootable-slot", "is good"),
+        (lambda: model.reject(view(USED_UP, SlotState(2, 3, False)), "a"), "last-bootable-slot", "is good"),
         (lambda: model.roll_back(view(GOOD, BAD), active="a"), "no-confirmed-slot", "condition is empty"),
         (lambda: model.roll_back(view(GOOD, REJECTED), active="a"), "no-confirmed-slot", "condition is bad"),
         (lambda: model.roll_back(view(GOOD, SlotState(2, 3, False)), active="a"), "no-confirmed-slot", "trial"),
@@ -155,7 +157,7 @@ def test_confirm_is_idempotent_and_boots_that_slot(any_view: BootView, slot: str
 @given(views, st.sampled_from("ab"))
 def test_reject_is_idempotent_and_never_takes_the_last_bootable_slot(any_view: BootView, slot: str) -> None:
     other = any_view.state(any_view.other(slot))
-    if other.condition != "good" and (any_view.state(slot).condition == "good" or not other.bootable):
+    if other.condition != "good" and (any_view.state(slot).confirmed or not other.bootable):
         with pytest.raises(BootError, match=f"slot {slot}: no other slot"):
             model.reject(any_view, slot)
     else:
@@ -171,6 +173,7 @@ steps = st.lists(
 
 
 @given(steps, st.integers(1, 15), st.sampled_from([0, 1, 3]))
+@example(["arm", "confirm active", "boot", "boot", "reject other"], 2, 1)
 def test_no_life_of_a_machine_leads_to_where_nothing_boots(life: list[str], tries: int, counted: int) -> None:
     now = view(SlotState(2, 0, True), BAD)
     active = "a"
