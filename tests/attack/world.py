@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,14 +79,9 @@ class Workshop:
 
     def clone(self, folder: Path, url: str, mirrors: tuple[str, ...]) -> Machine:
         """The machine once more."""
-        subprocess.run(
-            ["cp", "--archive", "--sparse=always", str(self.machine.folder), str(folder)], check=True, timeout=60
-        )
         text = config(url).replace("[updates]\n", '[updates]\nreboot = "sentinel"\n')
         text = text.replace("channel =", f"mirrors = {json.dumps(mirrors)}\nchannel =")
-        machine = Machine(folder, text, self.machine.root_of_trust, boots=["a"])
-        machine.write_config(text)
-        return machine
+        return self.machine.clone(folder, text)
 
 
 def manifest_of(publisher: Publisher, version: str) -> bytes:

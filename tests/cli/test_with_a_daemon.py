@@ -13,38 +13,27 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.schema import misfits
-from tests.fakes import nginx
-from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
-from tests.node.world import Publisher, make_machine
+from tests.node.conftest import bus, machine, publisher, server
+from tests.node.world import Publisher
 from updated.cli import exits
 
-
-@pytest.fixture
-def publisher(tmp_path: Path) -> Publisher:
-    made = Publisher(tmp_path / "publisher")
-    made.release("1.0.0")
-    return made
+__all__ = ["bus", "machine", "publisher", "server"]
 
 
 @pytest.fixture
-def node(tmp_path: Path, publisher: Publisher) -> Iterator[Machine]:
+def node(machine: Machine, bus: str) -> Machine:
     """A machine whose daemon runs, has looked once, and leaves reboots to people."""
-    with private_bus() as bus, nginx.serve(publisher.repository) as url:
-        made = make_machine(tmp_path / "machine", publisher, url)
-        made.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
-        made.write_config(made.config.replace("[updates]\n", '[updates]\nreboot = "sentinel"\n'))
-        made.start_daemon()
-        made.wait_until(lambda: status(made).get("last_check") is not None)
-        yield made
-        made.power_off()
+    machine.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+    machine.write_config(machine.config.replace("[updates]\n", '[updates]\nreboot = "sentinel"\n'))
+    machine.start_daemon()
+    machine.wait_until(lambda: status(machine).get("last_check") is not None)
+    return machine
 
 
 def status(node: Machine) -> dict[str, Any]:

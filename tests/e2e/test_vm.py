@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +11,9 @@ import pytest
 from tests.e2e.console import ConsoleLost, TooLong
 from tests.e2e.story import Story
 from tests.e2e.vm import Machine
+from tests.processes import wait_for
 from tests.qemu.machine import children
-from tests.qemu.test_machine import lives, wait_for
+from tests.qemu.orphans import ends_with_its_starter
 
 NOTHING_BOOTS = """
 import sys, time
@@ -68,18 +66,8 @@ def test_each_wait_has_an_end(machine: Machine) -> None:
 
 
 def test_what_the_firmware_says_is_in_the_story(machine: Machine) -> None:
-    assert wait_for(lambda: machine.story.has("BdsDxe|UEFI"))
+    assert wait_for(lambda: machine.story.has("BdsDxe|UEFI"), seconds=120)
 
 
 def test_it_ends_with_the_process_that_started_it_even_if_that_is_killed(tmp_path: Path) -> None:
-    (tmp_path / "disk.img").write_bytes(bytes(1 << 20))
-    starter = subprocess.Popen(
-        [sys.executable, "-c", NOTHING_BOOTS, tmp_path], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    )
-    try:
-        machines = wait_for(lambda: children(starter.pid))
-    finally:
-        starter.send_signal(signal.SIGKILL)
-        starter.wait()
-    assert machines
-    assert wait_for(lambda: not any(lives(each) for each in machines))
+    assert ends_with_its_starter(NOTHING_BOOTS, tmp_path)

@@ -17,7 +17,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -120,6 +120,15 @@ class Machine:
             "--image", str(image),
         )
         (self.folder / "state").mkdir()
+
+    def clone(self, folder: Path, config: str) -> Self:
+        """The machine once more below `folder`, as it is now, with a configuration of its own; no daemon runs on it."""
+        subprocess.run(
+            ["cp", "--archive", "--sparse=always", str(self.folder), str(folder)], check=True, timeout=60
+        )
+        made = replace(self, folder=folder, site=dict(self.site), boots=[*self.boots], daemon=None)
+        made.write_config(config)
+        return made
 
     def run(self, module: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs one of our programs, and returns what it printed."""

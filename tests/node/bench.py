@@ -18,7 +18,7 @@ from bootctl import gpt
 from tests.fakes import firmware, nginx
 from tests.fakes.machine import Machine
 from tests.http.server import Answer, Handler, ranged, status
-from tests.node.world import COMPATIBLE, Publisher, make_machine
+from tests.node.world import COMPATIBLE, Publisher, make_machine, shipped
 
 IMAGE_SIZE = 200_000
 SLOT_SIZE = "1M"
@@ -153,14 +153,12 @@ class Bench:
 @contextmanager
 def bench(folder: Path, url: str | None = None) -> Iterator[Bench]:
     """A bench below `folder`, with nginx or whatever answers at `url`."""
-    publisher = Publisher(folder / "publisher")
-    publisher.release(OLD, size=IMAGE_SIZE, channels=("stable",))
-    with nginx.serve(publisher.repository) as own:
-        machine = make_machine(folder / "machine", publisher, url or own, slot_size=SLOT_SIZE)
-        try:
-            yield Bench(publisher, machine)
-        finally:
-            machine.power_off()
+    publisher = shipped(folder / "publisher", size=IMAGE_SIZE, channels=("stable",))
+    with (
+        nginx.serve(publisher.repository) as own,
+        make_machine(folder / "machine", publisher, url or own, slot_size=SLOT_SIZE) as machine,
+    ):
+        yield Bench(publisher, machine)
 
 
 def flip(path: Path, at: int | None = None) -> None:

@@ -11,15 +11,13 @@ from tests.fakes import nginx
 from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
 from tests.node.bench import Bench, bench
-from tests.node.world import Publisher, make_machine
+from tests.node.world import Publisher, make_machine, shipped
 
 
 @pytest.fixture
 def publisher(tmp_path: Path) -> Publisher:
     """A repository with 1.0.0 in each channel."""
-    made = Publisher(tmp_path / "publisher")
-    made.release("1.0.0")
-    return made
+    return shipped(tmp_path / "publisher")
 
 
 @pytest.fixture

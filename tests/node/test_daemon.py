@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from bootctl import gpt
 from tests.fakes import nginx
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher, make_machine, program_for_everybody
+from tests.processes import lives, wait_for
 from updated.children import account, sweep
 from updated.core.errors import UpdatedError
 
@@ -367,17 +367,7 @@ def test_a_killed_daemon_leaves_no_writer_behind(slow: Machine) -> None:
     slow.daemon.kill()
     slow.daemon.wait()
     slow.daemon = None
-    end = time.monotonic() + 5
-    while any(running(child) for child in children) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not any(running(child) for child in children)
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert wait_for(lambda: not any(lives(child) for child in children), seconds=5)
 
 
 
@@ -478,10 +468,7 @@ def test_a_child_ends_with_the_process_that_started_it() -> None:
         (pid,) = (int(word) for word in words - {"ready"})
         daemon.kill()
         daemon.wait()
-        end = time.monotonic() + 10
-        while running(pid) and time.monotonic() < end:
-            time.sleep(0.02)
-        assert not running(pid)
+        assert wait_for(lambda: not lives(pid), seconds=10)
 
 
 @needs_root

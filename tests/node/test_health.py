@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +28,25 @@ def server(publisher: Publisher) -> Iterator[str]:
         yield url
 
 
-def factory(folder: Path, publisher: Publisher, url: str, bus: str, *, sick: bool = False) -> Machine:
+@contextmanager
+def factory(folder: Path, publisher: Publisher, url: str, bus: str, *, sick: bool = False) -> Iterator[Machine]:
     """A machine with 1.0.0 from the factory, whose required check fails there when it is `sick`."""
     publisher.release("1.0.0", sick=sick, size=SIZE)
-    made = make_machine(folder, publisher, url, slot_size="1M")
-    made.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
-    return made
+    with make_machine(folder, publisher, url, slot_size="1M") as made:
+        made.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+        yield made
 
 
 @pytest.fixture
 def sick_machine(tmp_path: Path, publisher: Publisher, server: str, bus: str) -> Iterator[Machine]:
-    made = factory(tmp_path / "machine", publisher, server, bus, sick=True)
-    yield made
-    made.power_off()
+    with factory(tmp_path / "machine", publisher, server, bus, sick=True) as made:
+        yield made
 
 
 @pytest.fixture
 def machine(tmp_path: Path, publisher: Publisher, server: str, bus: str) -> Iterator[Machine]:
-    made = factory(tmp_path / "machine", publisher, server, bus)
-    yield made
-    made.power_off()
+    with factory(tmp_path / "machine", publisher, server, bus) as made:
+        yield made
 
 
 def status(machine: Machine) -> dict[str, Any]:

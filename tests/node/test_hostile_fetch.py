@@ -22,6 +22,7 @@ from tests.node.images import make_image
 from tests.node.stand_in import stand_in
 from tests.node.world import Publisher, program_for_everybody
 from tests.packaging.shipped import REPOSITORY
+from tests.processes import lives
 
 HOSTILE = Path(__file__).with_name("hostile.py")
 
@@ -179,14 +180,6 @@ def test_who_stays_behind_with_the_slot_open_is_gone_before_it_is_sealed() -> No
             assert not lives(pid)
             assert content(node) == node.publisher.image(NEW).read_bytes()
             assert node.machine.power_on() == "b"
-
-
-def lives(pid: int) -> bool:
-    """Whether there is such a process that still does something: a dead one waits for who started it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def content(node: Bench) -> bytes:

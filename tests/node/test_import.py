@@ -23,11 +23,10 @@ NO_URL = ('url = "http://127.0.0.1:9/"\n', "")
 @pytest.fixture
 def node(tmp_path: Path, publisher: Publisher, bus: str) -> Iterator[Machine]:
     """A machine that runs 1.0.0, whose configuration names no repository. Its daemon does not run yet."""
-    made = make_machine(tmp_path / "machine", publisher, "http://127.0.0.1:9/")
-    made.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
-    made.write_config(made.config.replace(*NO_URL))
-    yield made
-    made.power_off()
+    with make_machine(tmp_path / "machine", publisher, "http://127.0.0.1:9/") as made:
+        made.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+        made.write_config(made.config.replace(*NO_URL))
+        yield made
 
 
 def status(node: Machine) -> dict[str, object]:
@@ -288,11 +287,13 @@ def test_the_downloader_reads_a_bundle_by_its_descriptor_and_a_directory_by_its_
     publisher: Publisher, tmp_path: Path
 ) -> None:
     publisher.release("1.1.0")
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+    with (
+        tempfile.TemporaryDirectory(dir="/var/tmp") as name,
+        make_machine(Path(name) / "machine", publisher, "http://127.0.0.1:9/") as node,
+    ):
         folder = Path(name)
         folder.chmod(0o755)
         program = program_for_everybody(folder)
-        node = make_machine(folder / "machine", publisher, "http://127.0.0.1:9/")
         node.write_config(node.config.replace(*NO_URL).replace('user = ""', 'user = "games"'))
 
         def imported(place: Path) -> str:
@@ -314,4 +315,3 @@ def test_the_downloader_reads_a_bundle_by_its_descriptor_and_a_directory_by_its_
         bundle = brought(node, publisher, "bundle")
         bundle.chmod(0o600)
         assert "1.2.0 is staged and boots next" in imported(bundle)
-        node.power_off()

@@ -20,8 +20,10 @@ def requests(log: Path) -> list[tuple[str, int]]:
 
 def test_a_poll_without_news_is_one_small_request(tmp_path: Path, publisher: Publisher) -> None:
     log = tmp_path / "access.log"
-    with nginx.serve(publisher.repository, more=f"access_log {log} sent;") as url:
-        machine = make_machine(tmp_path / "machine", publisher, url)
+    with (
+        nginx.serve(publisher.repository, more=f"access_log {log} sent;") as url,
+        make_machine(tmp_path / "machine", publisher, url) as machine,
+    ):
         once(machine)
         assert len(requests(log)) > 1
         once(machine)
@@ -38,4 +40,3 @@ def test_a_poll_without_news_is_one_small_request(tmp_path: Path, publisher: Pub
         ((path, sent),) = requests(log)
         assert path == "/metadata/timestamp.json"
         assert sent < MOST_BYTES
-        machine.power_off()

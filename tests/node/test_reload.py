@@ -26,10 +26,9 @@ SLOW_HOOK = "#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.1; done\n"
 @pytest.fixture
 def node(tmp_path: Path, publisher: Publisher, server: str, bus: str) -> Iterator[Machine]:
     """A machine with slots that are large enough for a slow download; its daemon is not started."""
-    made = make_machine(tmp_path / "machine", publisher, server, slot_size="12M")
-    made.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
-    yield made
-    made.power_off()
+    with make_machine(tmp_path / "machine", publisher, server, slot_size="12M") as made:
+        made.environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
+        yield made
 
 
 def status(node: Machine) -> dict[str, Any]:

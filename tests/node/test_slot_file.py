@@ -14,9 +14,9 @@ import pytest
 
 from tests.fakes import nginx
 from tests.http.server import Answer, Handler, ScriptedServer
-from tests.node.bench import FAILED, IMAGE_SIZE, NEW, OLD, SLOT_SIZE, Bench, files_except, start_once
+from tests.node.bench import FAILED, IMAGE_SIZE, NEW, SLOT_SIZE, Bench, files_except, start_once
 from tests.node.test_hostile_fetch import is_refused, take_over
-from tests.node.world import Publisher, make_machine
+from tests.node.world import Publisher, make_machine, shipped
 from tests.releases import noise
 
 FILES = '[disk]\nfiles = { kernel = "/efi/EFI/updated/{slot}.efi" }\n'
@@ -33,18 +33,16 @@ def ship(publisher: Publisher, version: str, kernel: bytes, *, patches: int = 0)
 @contextmanager
 def bench_with_kernel(folder: Path, kernel: bytes = KERNEL, url: str | None = None) -> Iterator[Bench]:
     """A bench whose machine has `kernel` for slot a, and none for slot b."""
-    publisher = Publisher(folder / "publisher")
-    ship(publisher, OLD, kernel)
-    with nginx.serve(publisher.repository) as own:
-        machine = make_machine(folder / "machine", publisher, url or own, slot_size=SLOT_SIZE)
+    publisher = shipped(folder / "publisher", size=IMAGE_SIZE, channels=("stable",), kernel=kernel)
+    with (
+        nginx.serve(publisher.repository) as own,
+        make_machine(folder / "machine", publisher, url or own, slot_size=SLOT_SIZE) as machine,
+    ):
         node = Bench(publisher, machine)
-        try:
-            (machine.root / "efi/EFI/updated").mkdir(parents=True)
-            kernel_of(node, "a").write_bytes(kernel)
-            machine.write_for_site("updated.toml.d/10-kernel.toml", FILES)
-            yield node
-        finally:
-            machine.power_off()
+        (machine.root / "efi/EFI/updated").mkdir(parents=True)
+        kernel_of(node, "a").write_bytes(kernel)
+        machine.write_for_site("updated.toml.d/10-kernel.toml", FILES)
+        yield node
 
 
 @pytest.fixture

@@ -1,10 +1,17 @@
-"""A publisher, a web server and a machine, with real parts, for tests of the whole node."""
+"""A publisher, a web server and a machine, with real parts, for tests of the whole node.
+
+What most tests begin with is made once for each process, and copied for each test: see `shipped` and `make_machine`.
+"""
 
 from __future__ import annotations
 
+import atexit
+import functools
+import hashlib
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,12 +19,13 @@ import requests
 
 import bootctl
 import updated
-from tests.fakes.machine import Machine
+from tests.fakes.machine import Machine, remove_tree
 from tests.node.images import make_image
 from updated.publish.__main__ import main as releasectl
 
 COMPATIBLE = "test-machine"
 CHANNELS = ("alpha", "beta", "stable")
+FACTORY = "1.0.0"
 CONFIG = """\
 [repository]
 url = "{url}"
@@ -41,14 +49,15 @@ listen = "off"
 
 
 class Publisher:
-    """A repository below `folder`, made with releasectl."""
+    """A repository below `folder`, made with releasectl if it is not there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.repository = folder / "repository"
         self.keys = folder / "keys"
-        self.images: dict[str, Path] = {}
-        self.call("init", str(self.repository), "--keys", str(self.keys))
+        self.images = {path.stem: path for path in folder.glob("*.erofs")}
+        if not self.repository.exists():
+            self.call("init", str(self.repository), "--keys", str(self.keys))
 
     def call(self, *arguments: str) -> None:
         """Runs releasectl; raises AssertionError when it fails."""
@@ -94,6 +103,27 @@ class Publisher:
         return path.read_bytes()
 
 
+def shipped(
+    folder: Path, *, size: int = 3_000_000, channels: tuple[str, ...] = CHANNELS, kernel: bytes | None = None
+) -> Publisher:
+    """A publisher below `folder` that has shipped 1.0.0, as by `Publisher.release`; others like it have its keys."""
+    made = _shipped(size, channels, kernel)
+    shutil.copytree(made.folder, folder, ignore=shutil.ignore_patterns("tree-*"))
+    return Publisher(folder)
+
+
+@functools.cache
+def _shipped(size: int, channels: tuple[str, ...], kernel: bytes | None) -> Publisher:
+    made = Publisher(_new_folder())
+    path = None
+    if kernel is not None:
+        path = made.folder / f"{FACTORY}.efi"
+        path.write_bytes(kernel)
+    made.release(FACTORY, size=size, channels=channels, kernel=path)
+    made.root_of_trust()
+    return made
+
+
 def config(url: str) -> str:
     """The configuration of a node that follows stable at `url`."""
     return CONFIG.format(url=url, compatible=COMPATIBLE)
@@ -119,9 +149,24 @@ def program_for_everybody(folder: Path) -> Path:
 
 def make_machine(folder: Path, publisher: Publisher, url: str, *, slot_size: str = "8M") -> Machine:
     """A machine with 1.0.0 in slot a, from the factory, switched on."""
-    machine = Machine(folder, config(url), publisher.root_of_trust())
-    machine.provision(publisher.image("1.0.0"), slot_size)
-    assert machine.power_on() == "a"
-    return machine
+    image, root_of_trust = publisher.image(FACTORY), publisher.root_of_trust()
+    key = (hashlib.sha256(image.read_bytes()).digest(), root_of_trust, slot_size)
+    if key not in _machines:
+        machine = Machine(_new_folder(), config(url), root_of_trust)
+        machine.provision(image, slot_size)
+        assert machine.power_on() == "a"
+        _machines[key] = machine
+    return _machines[key].clone(folder, config(url))
+
+
+# By the digest of the image, the root of trust and the size of the slots.
+_machines: dict[tuple[bytes, bytes, str], Machine] = {}
+
+
+def _new_folder() -> Path:
+    """A folder that is removed when the tests are over."""
+    folder = Path(tempfile.mkdtemp(prefix="updated-factory-"))
+    atexit.register(remove_tree, folder)
+    return folder / "made"
 
 

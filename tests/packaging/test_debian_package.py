@@ -23,7 +23,7 @@ TOOLS = ("dpkg-buildpackage", "dh", "lintian", "mmdebstrap", "scdoc")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 LOCKS = sorted(PACKAGING.glob("requirements*.lock"))
 VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
-EPOCH = 1_700_000_000
+BUILD = REPOSITORY / "build/deb"
 UNCHECKED_HASH = 0b01
 
 clean_system = pytest.mark.skipif(
@@ -135,15 +135,19 @@ def test_the_settings_to_begin_with_are_a_configuration(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with both packages, built once."""
-    folder = tmp_path_factory.mktemp("packages")
+    """A folder with both packages, built as by `make deb`: if that was done for these sources, they are there.
+
+    `test_debian_build` holds that they are built anew otherwise.
+    """
     built = subprocess.run(
-        [PACKAGING / "debian/build", folder / "build", folder / "dist"], capture_output=True, text=True,
-        check=False, timeout=400, env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)},
+        [PACKAGING / "debian/build", BUILD, REPOSITORY / "dist"], capture_output=True, text=True, check=False,
+        timeout=400,
     )
     assert built.returncode == 0, (built.stdout + built.stderr)[-4000:]
-    shutil.rmtree(folder / "build")
-    return folder / "dist"
+    folder = tmp_path_factory.mktemp("packages")
+    for name in ("updated", "updated-publisher"):
+        shutil.copy2(package(REPOSITORY / "dist", name), folder)
+    return folder
 
 
 def package(packages: Path, name: str) -> Path:
@@ -220,6 +224,21 @@ def test_the_documents_are_there_as_they_are(contents: Contents, documents: Path
 
 @clean_system
 @slow
+def test_the_programs_are_those_of_the_sources(packages: Path, tmp_path: Path) -> None:
+    for name in ("updated", "updated-publisher"):
+        subprocess.run(["dpkg-deb", "--extract", package(packages, name), tmp_path], check=True)
+    home = tmp_path / "usr/lib/updated"
+    [site] = home.glob("lib/python*/site-packages")
+    for name, place in (("bootctl", home), ("health", home), ("updated", site)):
+        assert modules(place, name) == modules(REPOSITORY, name)
+
+
+def modules(place: Path, name: str) -> dict[Path, str]:
+    return {path.relative_to(place): path.read_text() for path in (place / name).rglob("*.py")}
+
+
+@clean_system
+@slow
 def test_all_is_of_root_and_nobody_else_may_write(contents: Contents) -> None:
     for member in [each for held in contents.values() for each in held.values()]:
         assert (member.uid, member.gid) == (0, 0), member.name
@@ -229,7 +248,9 @@ def test_all_is_of_root_and_nobody_else_may_write(contents: Contents) -> None:
 @clean_system
 @slow
 def test_nothing_in_a_package_is_younger_than_its_source(contents: Contents) -> None:
-    assert max(each.mtime for held in contents.values() for each in held.values()) <= EPOCH
+    with tarfile.open(BUILD / "sources.tar") as sources:
+        newest = max(each.mtime for each in sources)
+    assert max(each.mtime for held in contents.values() for each in held.values()) <= newest
 
 
 # ------------------------------------------------------------------------------------------------------ a clean system
