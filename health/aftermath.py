@@ -110,7 +110,7 @@ def _run_red(machine: Machine) -> None:
 
 def _after_fallback(machine: Machine, view: BootView) -> None:
     try:
-        found = fallback.find(machine.root, view, machine.slot)
+        found = fallback.find(machine.root, view, machine.slot, machine.boot_id)
     except OSError as error:
         complain(f"{fallback.NOTE}: it can't be written ({error.strerror}). Free or mend its file system.")
         return
@@ -119,9 +119,8 @@ def _after_fallback(machine: Machine, view: BootView) -> None:
     subject = f"slot {found.slot}" + (f" ({found.version})" if found.version else "")
     fields = {"UPDATED_SLOT": found.slot, "UPDATED_VERSION": found.version, "UPDATED_REASON": found.reason}
     journal.send(journal.FALLBACK, journal.ERROR, f"fell back from {subject}: {found.reason}", fields, machine.root)
-    failed_boot.keep(
-        machine.root, "previous", slot=found.slot, version=found.version, reason=found.reason, at=now()
-    )
+    reason = found.cause or found.reason
+    failed_boot.keep(machine.root, "previous", slot=found.slot, version=found.version, reason=reason, at=now())
     hooks.start(machine, "post-fallback")
 
 

@@ -34,10 +34,10 @@ def keep(root: str, which: Which, *, slot: str, version: str | None, reason: str
     """
     try:
         log = _journal(which) if root == "/" else ""
-        records = _pstore(root) if which == "previous" else {}
+        left = records(root) if which == "previous" else {}
         if which == "this":
             _clear(root)
-        for name, data in ({"journal.txt": log.encode(errors="replace")} | records).items():
+        for name, data in ({"journal.txt": log.encode(errors="replace")} | left).items():
             if data:
                 system.store(root, f"{FOLDER}/{name}", data, mode=0o640)
         about = {"slot": slot, "version": version, "reason": reason, "at": at}
@@ -57,14 +57,18 @@ def _journal(which: Which) -> str:
     return finished.output if finished.status == 0 else ""
 
 
-def _pstore(root: str) -> dict[str, bytes]:
-    """The newest records; systemd-pstore.service moves them from the first folder to the second, by date."""
+def records(root: str, *, since: float = 0) -> dict[str, bytes]:
+    """The newest records of pstore, the newest first, without those from before `since` (seconds since the epoch).
+
+    systemd-pstore.service moves them from the first folder to the second, by date.
+    """
     paths = []
     for folder in PSTORE:
         for where, _, names in os.walk(below(root, folder)):
             paths += [os.path.join(where, name) for name in names]
     found: dict[str, bytes] = {}
-    for path in sorted(paths, key=_age)[:PSTORE_RECORDS]:
+    young = [path for path in paths if -_age(path) >= since]
+    for path in sorted(young, key=_age)[:PSTORE_RECORDS]:
         with contextlib.suppress(OSError), open(path, "rb") as file:
             found[f"pstore-{os.path.basename(path)}"] = file.read()[-PSTORE_LIMIT:]
     return found

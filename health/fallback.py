@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from bootctl import durable
 from bootctl.model import BootView
-from health import system
+from health import ending, system
 from health.rootdir import below
 
 NOTE = "/var/lib/updated/health/fallback.json"
@@ -13,11 +13,15 @@ NOTE = "/var/lib/updated/health/fallback.json"
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """The slot that was left, its version as far as it is known, and why."""
+    """The slot that was left, its version as far as it is known, and why.
+
+    `cause`: of a slot that did not come up, what ended its boots; None: that is not known, or the slot was rejected.
+    """
 
     slot: str
     version: str | None
     reason: str
+    cause: str | None = None
 
 
 def left_slot(view: BootView, active: str) -> str | None:
@@ -27,8 +31,8 @@ def left_slot(view: BootView, active: str) -> str | None:
     return next((name for name, state in view.slots if name != active and state.condition == "bad"), None)
 
 
-def find(root: str, view: BootView, active: str) -> Fallback | None:
-    """The fallback that nobody has acted on yet; None when there was none.
+def find(root: str, view: BootView, active: str, boot_id: str | None) -> Fallback | None:
+    """The fallback that nobody has acted on yet, found in the boot `boot_id`; None when there was none.
 
     It is noted, durably, before anybody acts: a hook that takes the machine down must not do so at each boot. Raises
     OSError when it can't be noted.
@@ -40,11 +44,16 @@ def find(root: str, view: BootView, active: str) -> Fallback | None:
     noted_before = noted(root)
     if noted_before is not None and noted_before.slot == slot:
         return None
-    found = Fallback(slot, None, f"slot {slot} did not come up on trial")
-    if view.state(slot).priority == 0:
-        found = _rejected(root, slot) or found
-    system.store(root, NOTE, json.dumps(asdict(found)).encode(errors="replace") + b"\n")
+    rejected = _rejected(root, slot) if view.state(slot).priority == 0 else None
+    found = rejected or _not_up(slot, ending.find(root, slot, boot_id))
+    note = {**asdict(found), "boot_id": boot_id}
+    system.store(root, NOTE, json.dumps(note).encode(errors="replace") + b"\n")
     return found
+
+
+def _not_up(slot: str, ended: ending.Ending) -> Fallback:
+    reason = f"slot {slot} did not come up on trial"
+    return Fallback(slot, ended.version, f"{reason}: {ended.cause}" if ended.cause else reason, ended.cause)
 
 
 def noted(root: str) -> Fallback | None:

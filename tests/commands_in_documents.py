@@ -178,7 +178,7 @@ def _options_of_updated() -> set[str]:
     told = io.StringIO()
     with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
         updated.__main__.main(["--help"])
-    return set(re.findall(r"--?[a-z]+", told.getvalue()))
+    return set(re.findall(r"--?[a-z][a-z-]*", told.getvalue()))
 
 
 def label(document: Path) -> str:

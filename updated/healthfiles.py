@@ -1,4 +1,4 @@
-"""What health left in its files: the last rejection, the last verdict with its checks, and the verdicts before.
+"""What health left in its files: the last rejection or fallback, the last verdict with its checks, and those before.
 
 They may come from another version of it, in the other slot: what a file doesn't tell is filled in, and one that is
 damaged tells of nothing. They are history, not truth. Their formats are in packaging/doc/formats.md.
@@ -13,13 +13,15 @@ from typing import Any
 
 from bootctl.settings import below
 from updated.core.document import parse_time
-from updated.core.state import Verdict
+from updated.core.state import Ending, Verdict
 from updated.history import read_history
 from updated.processes import boot_id
 
 FOLDER = "/var/lib/updated/health"
 MAX_VERDICT_LENGTH = 4_000_000
 STATUS_OUTPUT, WHOLE_OUTPUT = 400, 2000
+MAX_NOTE_LENGTH = 64 * 1024
+MAX_CAUSE_LENGTH = 500
 VERDICT_KEYS = ("at", "slot", "version", "verdict", "reason")
 
 
@@ -36,6 +38,23 @@ def read_rejection(root: str) -> Verdict | None:
     return Verdict(slot[:32], version[:64], boot[:64], said[:32], None if reason is None else reason[:1000])
 
 
+def read_ending(root: str, boot: str) -> Ending | None:
+    """What ended the trial that did not come up, as health found in the boot `boot`; None where it does not know.
+
+    What was found in another boot may be about another trial.
+    """
+    try:
+        value = _read(root, "fallback.json", MAX_NOTE_LENGTH)
+        slot, version, cause, found_in = (value[key] for key in ("slot", "version", "cause", "boot_id"))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not all(isinstance(each, str) for each in (slot, version, cause)) or not boot or found_in != boot:
+        return None
+    shown = "".join(letter if letter.isprintable() else " " for letter in cause[:MAX_CAUSE_LENGTH])
+    line = " ".join(shown.split())
+    return Ending(slot[:32], version[:64], line) if line else None
+
+
 def read_health(root: str, *, most_output: int = STATUS_OUTPUT) -> dict[str, Any] | None:
     """The last verdict; None when there is none or it is damaged. Of the output of each check, the end is kept."""
     try:
@@ -50,9 +69,9 @@ def read_health(root: str, *, most_output: int = STATUS_OUTPUT) -> dict[str, Any
         return None
 
 
-def _read(root: str, name: str) -> Any:
+def _read(root: str, name: str, most: int = MAX_VERDICT_LENGTH) -> Any:
     with open(os.path.join(below(root, FOLDER), name), encoding="utf-8", errors="replace") as file:
-        return json.loads(file.read(MAX_VERDICT_LENGTH))
+        return json.loads(file.read(most))
 
 
 def _check(check: Mapping[str, Any], most_output: int) -> dict[str, Any]:

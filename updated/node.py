@@ -11,7 +11,7 @@ from updated.config import Settings
 from updated.core.errors import UpdatedError
 from updated.core.state import BootFacts
 from updated.disk import Disk, boot_error
-from updated.healthfiles import read_rejection
+from updated.healthfiles import read_ending, read_rejection
 from updated.processes import boot_id
 
 MAX_RELEASE_LENGTH = 65536
@@ -38,7 +38,8 @@ def read_facts(settings: Settings, disk: Disk, boot: Backend) -> BootFacts:
         view.other(slot)
     except BootError as error:
         raise boot_error(error) from None
-    return BootFacts(slot, os_version(settings.root), boot_id(settings.root), view, read_rejection(settings.root))
+    root, boot_now = settings.root, boot_id(settings.root)
+    return BootFacts(slot, os_version(root), boot_now, view, read_rejection(root), read_ending(root, boot_now))
 
 
 def os_version(root: str) -> str:

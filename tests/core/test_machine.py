@@ -14,7 +14,7 @@ from updated.core.errors import UpdatedError
 from updated.core.machine import decide, first_state
 from updated.core.policy import Policy, at_once
 from updated.core.selection import Pin, Reason
-from updated.core.state import BootFacts, Denial, Hold, Offer, Phase, State, Target, Verdict
+from updated.core.state import BootFacts, Denial, Ending, Hold, Offer, Phase, State, Target, Verdict
 from updated.core.surroundings import Inhibitor, Surroundings
 from updated.core.update import REBOOT_SECONDS
 from updated.core.windows import Window, Windows
@@ -30,9 +30,9 @@ NETWORK = UpdatedError("unreachable", "the server", "is away", "Wait.")
 
 def facts(
     slot: str = "a", version: str = "1.0", boot: str = "boot-1", a: SlotState = GOOD, b: SlotState = BAD,
-    verdict: Verdict | None = None,
+    verdict: Verdict | None = None, ending: Ending | None = None,
 ) -> BootFacts:
-    return BootFacts(slot, version, boot, BootView((("a", a), ("b", b))), verdict)
+    return BootFacts(slot, version, boot, BootView((("a", a), ("b", b))), verdict, ending)
 
 
 def node(seen: BootFacts | None = None, **changes: Any) -> State:
@@ -98,6 +98,41 @@ def test_a_release_is_denied_as_the_channel_names_it_whatever_its_os_release_say
     seen = facts(boot="boot-2", a=GOOD, b=BAD, verdict=rejection("b", version="odd"))
     decision = started(staged(), seen)
     assert [(denial.version, denial.manifest) for denial in decision.state.denied] == [("1.1", "m11")]
+
+
+NOT_UP = "slot b did not come up on trial"
+TRIED = SlotState(2, 0, False)
+
+
+def test_a_trial_that_did_not_come_up_is_left_with_what_ended_it() -> None:
+    ending = Ending("b", "1.1.0", "the kernel panicked")
+    decision = started(staged(), facts(boot="boot-2", a=OTHER_GOOD, b=TRIED, ending=ending))
+    reason = f"{NOT_UP}: the kernel panicked"
+    assert decision.state.fallback is not None
+    assert decision.state.fallback.reason == reason
+    assert [denial.reason for denial in decision.state.denied] == [reason]
+    assert decision.effects == (effects.Reject("b"), effects.Record("fell-back", "1.1", reason))
+
+
+def test_what_ended_a_trial_outlives_the_loss_of_the_state() -> None:
+    seen = facts(a=OTHER_GOOD, b=TRIED, ending=Ending("b", "1.1", "the kernel panicked"))
+    decision = started(node(seen, versions={"a": "1.0", "b": "1.1"}), seen)
+    assert decision.state.fallback is not None
+    assert decision.state.fallback.reason == f"{NOT_UP}: the kernel panicked"
+
+
+@pytest.mark.parametrize("ending", [None, Ending("a", "1.1", "x"), Ending("b", "1.2", "x"), Ending("b", "", "x")])
+def test_what_ended_another_trial_is_not_told_of_this_one(ending: Ending | None) -> None:
+    decision = started(staged(), facts(boot="boot-2", a=OTHER_GOOD, b=TRIED, ending=ending))
+    assert decision.state.fallback is not None
+    assert decision.state.fallback.reason == NOT_UP
+
+
+def test_a_rejection_is_told_as_it_is() -> None:
+    ending = Ending("b", "1.1", "the kernel panicked")
+    decision = started(staged(), facts(boot="boot-2", a=OTHER_GOOD, b=BAD, verdict=rejection("b"), ending=ending))
+    assert decision.state.fallback is not None
+    assert decision.state.fallback.reason == "it is sick"
 
 
 def test_a_release_that_calls_itself_something_else_is_not_installed_for_ever() -> None:

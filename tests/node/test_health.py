@@ -154,6 +154,57 @@ def test_a_hold_while_a_hook_runs_is_in_time(machine: Machine, publisher: Publis
     assert not machine.reboot_asked.exists()
 
 
+def runs(root: Path, version: str) -> bool:
+    return f"={version}\n" in (root / "etc/os-release").read_text()
+
+
+def left(machine: Machine, publisher: Publisher) -> dict[str, Any]:
+    """The fallback, after a trial of 1.1.0 in which the machine never came to a verdict."""
+    publisher.release("1.1.0", size=SIZE)
+    until_it_reboots(machine)
+    assert machine.power_on() == "a"
+    assert machine.boots == ["a", "b", "b", "b", "a"]
+    machine.start_daemon()
+    machine.wait_until(lambda: status(machine).get("phase") == "fallen-back")
+    fallback: dict[str, Any] = status(machine)["fallback"]
+    denied = next(line for line in machine.updatectl("status").stdout.splitlines() if "ell back" in line)
+    assert fallback["reason"] in denied
+    assert fallback["reason"] in machine.updatectl("history").stdout
+    return fallback
+
+
+def test_a_trial_without_a_verdict_is_left_with_what_its_boots_said_of_themselves(
+    machine: Machine, publisher: Publisher
+) -> None:
+    def hangs(root: Path) -> bool:
+        if not runs(root, "1.1.0"):
+            return False
+        machine.run("health", "deadline", "--now", "--root", str(root), check=False)
+        return True
+
+    machine.panics = hangs
+    assert left(machine, publisher)["reason"] == "slot b did not come up on trial: its check came to no verdict"
+
+
+def test_a_trial_that_panics_is_left_with_what_the_kernel_said(machine: Machine, publisher: Publisher) -> None:
+    def panics(root: Path) -> bool:
+        if runs(root, "1.1.0"):
+            return True
+        pstore = root / "sys/fs/pstore"
+        pstore.mkdir(parents=True)
+        (pstore / "dmesg-efi-1").write_text("Panic#1 Part1\n<0>[ 1.0] Kernel panic - not syncing: No init found.\n")
+        return False
+
+    machine.panics = panics
+    reason = "slot b did not come up on trial: the kernel panicked (No init found.)"
+    assert left(machine, publisher)["reason"] == reason
+
+
+def test_a_power_cut_in_each_boot_of_a_trial_leaves_no_word(machine: Machine, publisher: Publisher) -> None:
+    machine.panics = lambda root: runs(root, "1.1.0")
+    assert left(machine, publisher)["reason"] == "slot b did not come up on trial"
+
+
 def test_the_verdicts_of_health_are_shown_with_the_daemon_dead(machine: Machine) -> None:
     folder = machine.state / "health"
     lines = [{"at": f"2026-11-2{day}T10:00:00Z", "slot": "a", "version": "1.0.0", "verdict": "healthy"} for day in "12"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -362,6 +363,17 @@ def test_the_programs_run_and_say_what_is_missing(node: Root) -> None:
 def test_each_module_finds_what_it_imports(node: Root) -> None:
     (node.path / "root/everything.py").write_text(EVERYTHING)
     assert node.ok("/usr/lib/updated/bin/python3 -I /root/everything.py") == "all\n"
+
+
+@clean_system
+@slow
+def test_the_package_brings_the_check_that_fails_where_its_daemon_can_not_start(root: Root) -> None:
+    root.ok(f"dpkg --install /packages/updated_{VERSION}-1_*.deb")
+    file = root.path / "usr/lib/updated/health.d/required.d/updated-loads.toml"
+    command = f"PYTHONPATH=/usr/lib/updated {shlex.join(tomllib.loads(file.read_text())['command'])}"
+    assert root.ok(command) == "updated and its packages can be loaded\n"
+    (root.path / "usr/lib/updated/lib").rename(root.path / "root/lib")
+    assert root.run(command).returncode == 1
 
 
 @clean_system

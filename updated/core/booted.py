@@ -75,7 +75,7 @@ def observed(state: State, event: Started | Observed, policy: Policy) -> Decisio
     passive = facts.view.state(state.passive)
     if state.target is None and passive.priority > 0 and not passive.bootable:
         left = _left(state, state.passive, "unknown")
-        return _fall_back(state, event, left, _not_up(left))
+        return _fall_back(state, event, left, _not_up(state, left))
     if state.phase is Phase.REBOOTING and other_boot:
         return Decision(state.with_changes(phase=resting_phase(state), next_check=event.now))
     return Decision(state)
@@ -121,11 +121,14 @@ def _booted_the_old_slot(state: State, event: Event, target: Target) -> Decision
         return Decision(state.with_changes(phase=Phase.STAGED, target=armed))
     if not target.armed and theirs == SlotState():
         return Decision(state.with_changes(phase=Phase.STAGED))
-    return _fall_back(state, event, target, _not_up(target))
+    return _fall_back(state, event, target, _not_up(state, target))
 
 
-def _not_up(target: Target) -> str:
-    return f"slot {target.slot} did not come up on trial"
+def _not_up(state: State, target: Target) -> str:
+    reason = f"slot {target.slot} did not come up on trial"
+    ending = state.facts.ending
+    about_it = ending is not None and ending.slot == target.slot and same_version(ending.version, target.version)
+    return f"{reason}: {ending.cause}" if ending is not None and about_it else reason
 
 
 def _fall_back(state: State, event: Event, target: Target, reason: str) -> Decision:

@@ -124,14 +124,25 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """What health found in this boot of the trial before it, which had no verdict: a line on what ended that."""
+
+    slot: str
+    version: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class BootFacts:
-    """What is true of this boot: the running slot and its version, the boot's id, the boot reference, the verdict."""
+    """What is true of this boot: the running slot and its version, the boot's id, the boot reference, the verdict, and
+    what ended the trial before."""
 
     slot: str
     version: str
     boot_id: str
     view: BootView
     verdict: Verdict | None = None
+    ending: Ending | None = None
 
 
 @dataclass(frozen=True, slots=True)
