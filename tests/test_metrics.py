@@ -26,8 +26,9 @@ from updated.core.errors import UpdatedError
 from updated.core.events import ArmDone
 from updated.core.machine import decide, first_state
 from updated.core.policy import Policy
+from updated.core.saved import format_state, parse_state
 from updated.core.selection import Reason
-from updated.core.state import BootFacts, Fallback, Hold, Phase, format_state, parse_state
+from updated.core.state import BootFacts, Fallback, Hold, Phase
 from updated.core.status import Progress, Report, status_document
 from updated.core.surroundings import Grace
 from updated.core.windows import Window, Windows

@@ -20,8 +20,8 @@ from updated.cli.__main__ import main
 from updated.core.errors import UpdatedError
 from updated.disk import Disk
 from updated.install import Installed, Line, install
-from updated.region import BLOCK, Region
-from updated.slot_file import ROOM_FOR_OTHERS, SlotFile
+from updated.region import BLOCK, Region, Room
+from updated.slot_file import ROOM_FOR_OTHERS, SlotFile, rooms
 
 IMAGE = noise(1, 700_000) + bytes(900_000) + noise(2, 300_123) + bytes(200_000)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
@@ -121,12 +121,34 @@ def test_a_file_system_without_room_is_full_and_says_so(tmp_path: Path) -> None:
 def test_it_may_have_what_it_has_and_what_is_free_but_for_the_room_of_others(tmp_path: Path) -> None:
     with mounted(tmp_path / "mount", "tmpfs", "-o", "size=4M") as folder:
         file = SlotFile("/", str(folder / "b.efi"))
-        assert file.capacity() == (4 << 20) - ROOM_FOR_OTHERS
+
+        def capacity() -> int:
+            (room,) = rooms({"kernel": file})
+            return room.size
+
+        assert capacity() == (4 << 20) - ROOM_FOR_OTHERS
         (folder / "a.efi").write_bytes(bytes(1 << 20))
         (folder / "b.efi").write_bytes(bytes(1 << 20))
-        assert file.capacity() == (3 << 20) - ROOM_FOR_OTHERS
+        assert capacity() == (3 << 20) - ROOM_FOR_OTHERS
         (folder / "other").write_bytes(bytes(2 << 20))
-        assert file.capacity() == 1 << 20, "what is in it fits"
+        assert capacity() == 1 << 20, "what is in it fits"
+
+
+@needs_root
+def test_files_of_one_file_system_share_what_is_free(tmp_path: Path) -> None:
+    with (
+        mounted(tmp_path / "mount", "tmpfs", "-o", "size=4M") as folder,
+        mounted(tmp_path / "other", "tmpfs", "-o", "size=1M") as other,
+    ):
+        files = {
+            name: SlotFile("/", str(place / f"b.{name}"))
+            for name, place in (("kernel", folder), ("initrd", folder), ("dtb", other))
+        }
+        (folder / "b.kernel").write_bytes(bytes(2 << 20))
+        alone = Room(("dtb",), (1 << 20) - ROOM_FOR_OTHERS)
+        assert rooms(files) == (Room(("kernel", "initrd"), (4 << 20) - ROOM_FOR_OTHERS), alone)
+        (folder / "other").write_bytes(bytes(2 << 20))
+        assert rooms(files)[0] == Room(("kernel", "initrd"), 2 << 20), "what is in them fits"
 
 
 def test_a_partition_keeps_its_length(tmp_path: Path) -> None:
@@ -145,7 +167,7 @@ def test_a_folder_of_the_running_system_is_not_written(tmp_path: Path) -> None:
     if tmp_path.stat().st_dev != os.stat("/").st_dev:
         pytest.skip("the temporary folder is a file system of its own")
     with pytest.raises(UpdatedError, match="lies in the running slot") as caught:
-        SlotFile("/", str(tmp_path / "b.efi")).open_passive(write=True)
+        SlotFile("/", str(tmp_path / "b.efi")).open_passive(most=1)
     assert caught.value.code == "slot-missing"
     assert not (tmp_path / "b.efi").exists()
 
@@ -154,7 +176,7 @@ def test_what_is_only_looked_at_is_not_made(tmp_path: Path) -> None:
     file = SlotFile(str(tmp_path), str(tmp_path / "b.efi"))
     file.check()
     with pytest.raises(UpdatedError, match="is not there") as caught:
-        file.open_passive(write=False)
+        file.open_passive()
     assert caught.value.code == "slot-missing"
     assert not list(tmp_path.iterdir())
 
@@ -227,5 +249,5 @@ def test_the_name_of_a_new_file_is_durable_before_it_is_written(
     monkeypatch.setattr(durable, "sync_fd", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     for expected in ([str(tmp_path)], []):
         synced.clear()
-        os.close(SlotFile(str(tmp_path), str(tmp_path / "b.efi")).open_passive(write=True).fd)
+        os.close(SlotFile(str(tmp_path), str(tmp_path / "b.efi")).open_passive(most=1).fd)
         assert synced == expected

@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -138,6 +138,73 @@ def test_people_at_terminals_and_over_ssh_are_seen_and_no_service_or_greeter(bus
     with logind.logind(bus, sessions):
         assert surroundings(bus).users == (Login("root", "192.0.2.7"), Login("root", "tty1"))
         assert seen(bus, lambda lookout: lookout.look(replace(CARE, grace=0))).users == ()
+
+
+# --------------------------------------------------------------------------------------------- answers that do not fit
+
+INHIBITORS = ("a(ssssuu)", [[["shutdown", "backup", "writes a tape", "block", 0, 7]]])
+SESSIONS = ("a(susso)", [[["7", 0, "root", "seat0", "/org/freedesktop/login1/session/_37"]]])
+PERSON = {
+    "Class": ("s", "user"), "State": ("s", "active"), "Name": ("s", "root"), "TTY": ("s", "tty1"),
+    "RemoteHost": ("s", ""), "Seat": ("(so)", ["seat0", "/"]),
+}  # fmt: skip
+FITTING: dict[str, tuple[str, list[Any]]] = {
+    "ListInhibitors": INHIBITORS, "ListSessions": SESSIONS, "GetAll": ("a{sv}", [PERSON]),
+}  # fmt: skip
+SEEN = Surroundings((Inhibitor("backup", "writes a tape"),), (Login("root", "tty1"),))
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def looked_twice(bus: str, answers: dict[str, tuple[str, list[Any]]]) -> Surroundings:
+    async def twice(lookout: Lookout) -> list[Surroundings]:
+        return [await lookout.look(replace(CARE, metered=False)) for _ in range(2)]
+
+    with logind.saying(bus, answers):
+        first, second = seen(bus, twice)
+    assert first == second
+    return first
+
+
+def test_the_model_is_understood_where_its_answers_fit(bus: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert looked_twice(bus, FITTING) == SEEN
+    assert not told(caplog)
+
+
+@pytest.mark.parametrize(
+    ("member", "answer"),
+    [
+        ("ListInhibitors", ("", [])), ("ListInhibitors", ("s", ["shutdown"])), ("ListInhibitors", ("u", [7])),
+        ("ListInhibitors", ("au", [[7]])), ("ListInhibitors", ("a(ss)", [[["shutdown", "x"]]])),
+        ("ListInhibitors", ("a(uuuu)", [[[1, 2, 3, 4]]])),
+        ("ListInhibitors", ("a(ssus)", [[["shutdown", "x", 3, "block"]]])),
+        ("ListSessions", ("", [])), ("ListSessions", ("u", [7])), ("ListSessions", ("as", [["", "session"]])),
+        ("ListSessions", ("a(ss)", [[["7", "no path"]]])), ("ListSessions", ("a(su)", [[["7", 7]]])),
+        ("GetAll", ("", [])), ("GetAll", ("s", ["user"])), ("GetAll", ("a{sv}", [{}])),
+        ("GetAll", ("a{sv}", [{**PERSON, "TTY": ("s", ""), "Seat": ("u", 7)}])),
+        ("GetAll", ("a{sv}", [{**PERSON, "Name": ("u", 7)}])), ("GetAll", ("a{sv}", [{**PERSON, "TTY": ("ai", [7])}])),
+    ],
+)  # fmt: skip
+def test_an_answer_of_logind_that_does_not_fit_is_not_seen_and_told_once(
+    bus: str, caplog: pytest.LogCaptureFixture, member: str, answer: tuple[str, list[Any]]
+) -> None:
+    rest = replace(SEEN, inhibitors=()) if member == "ListInhibitors" else replace(SEEN, users=())
+    assert looked_twice(bus, {**FITTING, member: answer}) == rest
+    (line,) = told(caplog)
+    assert line == (
+        f"org.freedesktop.login1 answers {member} with what does not fit: "
+        "inhibitors and people who are logged in are not seen"
+    )
+
+
+def test_of_several_sessions_only_the_one_that_does_not_fit_is_not_seen(
+    bus: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sessions = ("a(ss)", [[["6", "no path"], ["7", "/org/freedesktop/login1/session/_37"]]])
+    assert looked_twice(bus, {**FITTING, "ListSessions": sessions}) == SEEN
+    assert len(told(caplog)) == 1
 
 
 # ------------------------------------------------------------------------------------------------- network and power

@@ -50,6 +50,7 @@ def make_task(
         denied=state.denials,
         held=tuple(sorted({state.facts.version, *state.versions.values()})),
         sizes=disk.component_sizes(state.passive),
+        rooms=disk.rooms(state.passive),
         connection=connection if connected else None,
         target=target,
         regions=regions or {},

@@ -11,7 +11,7 @@ import errno
 import glob
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from bootctl import gpt
 from bootctl.active import running_slot
@@ -19,8 +19,8 @@ from bootctl.errors import BootError
 from bootctl.settings import SLOT_IN_PATH, BootSettings, below
 from updated.core.errors import UpdatedError
 from updated.record import storage_error
-from updated.region import Region
-from updated.slot_file import SlotFile
+from updated.region import Region, Room
+from updated.slot_file import SlotFile, rooms
 
 
 def boot_error(error: BootError) -> UpdatedError:
@@ -66,10 +66,14 @@ class Disk:
         return slot
 
     def component_sizes(self, slot: str) -> dict[str, int]:
-        """How many bytes each component of `slot` can have."""
+        """How many bytes each component of `slot` can have; files of one `Room` can not have that all at once."""
         table = self._table()
         partitions = {name: part.size(table.sector_size) for name, part in self._components(table, slot).items()}
-        return partitions | {name: file.capacity() for name, file in self._files(slot).items()}
+        return partitions | _sizes(self.rooms(slot))
+
+    def rooms(self, slot: str) -> tuple[Room, ...]:
+        """What the components of `slot` that are files can have together, by file system. Raises `UpdatedError`."""
+        return rooms(self._files(slot))
 
     def check_slot(self, slot: str) -> None:
         """Raises what `open_slot` for writing would raise, and changes nothing."""
@@ -90,8 +94,9 @@ class Disk:
         with self._opened(slot, (os.O_RDWR if write else os.O_RDONLY) | os.O_EXCL) as regions:
             with contextlib.ExitStack() as opened:
                 files = self._files(slot, running)
+                most = _sizes(rooms(files)) if write else {}
                 for name, file in files.items():
-                    regions[name] = file.open_passive(write=write)
+                    regions[name] = file.open_passive(most=most.get(name))
                     opened.callback(os.close, regions[name].fd)
                 yield regions
             for file in files.values() if write else ():
@@ -207,6 +212,10 @@ class Disk:
             raise boot_error(error) from None
         finally:
             os.close(fd)
+
+
+def _sizes(found: Iterable[Room]) -> dict[str, int]:
+    return {name: room.size for room in found for name in room.components}
 
 
 def is_partition_of(root: str, device: int, disk: int, number: int, offset: int, size: int) -> bool:

@@ -29,7 +29,8 @@ from updated.core.errors import UpdatedError
 from updated.core.events import Event
 from updated.core.expiry import notices
 from updated.core.machine import decide, first_state
-from updated.core.state import BootFacts, Phase, State, format_state, parse_state
+from updated.core.saved import format_state, parse_state
+from updated.core.state import BootFacts, Phase, State
 from updated.core.status import Progress, status_document, summary
 from updated.disk import Disk, boot_error
 from updated.healthfiles import read_health

@@ -73,7 +73,9 @@ def fetch(task: Task) -> Mapping[str, Any]:
     indexes = Indexes(line, os.path.join(os.path.dirname(task.store), "indexes"), connections)
     running = _running_release(trust, task)
     installed: dict[str, Any] = {}
-    for name, component in release.components.items():
+    # What becomes shorter comes first: what becomes longer may need its room.
+    growth = {name: task.regions[name].growth(component.size) for name, component in release.components.items()}
+    for name, component in sorted(release.components.items(), key=lambda part: growth[part[0]]):
         before = indexes.downloaded
         here = running.components.get(name) if running is not None and name in task.seeds else None
         old = _read(indexes, here) if here is not None else None

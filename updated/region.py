@@ -34,6 +34,14 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What the files of `components`, which lie on one file system, can have together: `size` bytes."""
+
+    components: tuple[str, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """`size` bytes at `offset` of the open file `fd`; `whole`: the file, of which `size` is the most that it can be."""
 
@@ -59,6 +67,16 @@ class Region:
         except OSError as error:
             raise storage_error("the slot", error) from None
         return replace(self, size=length)
+
+    def growth(self, length: int) -> int:
+        """By how many bytes an image of `length` bytes makes a whole file longer; negative when it becomes shorter.
+
+        Raises `UpdatedError` ("disk-error").
+        """
+        try:
+            return length - os.fstat(self.fd).st_size if self.whole else 0
+        except OSError as error:
+            raise storage_error("the slot", error) from None
 
     def fits(self, length: int) -> bool:
         """Whether an image of `length` bytes can be what is here: a whole file has to be just as long."""

@@ -13,15 +13,26 @@ import fcntl
 import os
 import signal
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 from bootctl import durable
 from updated.core.errors import UpdatedError
 from updated.record import storage_error
-from updated.region import Region
+from updated.region import Region, Room
 
 ROOM_FOR_OTHERS = 256 * 1024
 """Bytes of the file system that are left to others: the loader's entries and environment are written there anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Of a file: its file system, its length and what it takes there, and what is free there, in bytes."""
+
+    device: int
+    length: int
+    taken: int
+    free: int
 
 
 class SlotFile:
@@ -33,34 +44,33 @@ class SlotFile:
         self._running = running
         self._name = os.path.basename(path)
 
-    def capacity(self) -> int:
-        """How many bytes it can have: what it has, and the free space. Raises `UpdatedError`."""
+    def space(self) -> Space:
+        """What it has, and what is free. Raises `UpdatedError`."""
         with self._folder() as folder:
-            space = os.fstatvfs(folder)
+            system = os.fstatvfs(folder)
             length = taken = 0
             with contextlib.suppress(FileNotFoundError):
                 found = os.stat(self._name, dir_fd=folder, follow_symlinks=False)
                 length, taken = found.st_size, found.st_blocks * 512
-            return max(length, taken + space.f_bavail * space.f_frsize - ROOM_FOR_OTHERS, 0)
+            return Space(os.fstat(folder).st_dev, length, taken, system.f_bavail * system.f_frsize)
 
     def open_running(self) -> Region:
         """For reading. Raises `UpdatedError` ("slot-missing", "disk-error")."""
         with self._folder() as folder:
             return self._region(self._open(folder, os.O_RDONLY))
 
-    def open_passive(self, *, write: bool) -> Region:
-        """For this program alone; with `write`, it is made when it is missing, and may become as long as it can.
+    def open_passive(self, *, most: int | None = None) -> Region:
+        """For this program alone; with `most`, for writing: it is made when it is missing, and may have so many bytes.
 
         Raises `UpdatedError`: "slot-missing", "slot-running", "slot-in-use", "disk-full", "disk-error".
         """
         with self._folder() as folder:
-            if write:
+            if most is not None:
                 self._make(folder)
             self._refuse_other_users(folder)
-            if not write:
+            if most is None:
                 return self._region(self._open(folder, os.O_RDONLY))
-            size = self.capacity()
-            return Region(self._open(folder, os.O_RDWR), 0, size, whole=True)
+            return Region(self._open(folder, os.O_RDWR), 0, most, whole=True)
 
     def check(self) -> None:
         """Raises what `open_passive` would raise, and changes nothing."""
@@ -182,3 +192,20 @@ class SlotFile:
 
 
 _MOUNT = "Mount the partition that it lies on, usually the EFI system partition, and make the folder there."
+
+
+def rooms(files: Mapping[str, SlotFile]) -> tuple[Room, ...]:
+    """What `files`, by component, can have: what they have, and what is free, once for each file system.
+
+    Raises `UpdatedError`.
+    """
+    shared: dict[int, dict[str, Space]] = {}
+    for name, file in files.items():
+        space = file.space()
+        shared.setdefault(space.device, {})[name] = space
+    return tuple(Room(tuple(spaces), _most(list(spaces.values()))) for spaces in shared.values())
+
+
+def _most(spaces: list[Space]) -> int:
+    free = min(space.free for space in spaces) - ROOM_FOR_OTHERS
+    return max(sum(space.length for space in spaces), sum(space.taken for space in spaces) + free, 0)

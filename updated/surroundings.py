@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from bootctl.settings import below
 from updated.core.surroundings import Care, Inhibitor, Login, Surroundings
 
 log = logging.getLogger("updated")
+T = TypeVar("T")
 
 POWER_SUPPLIES = "/sys/class/power_supply"
 LOGIND = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
@@ -24,10 +26,11 @@ SESSION = "org.freedesktop.login1.Session"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 # NMMetered: yes, and a guess that is yes.
 METERED = (1, 3)
-ABSENT = {
+UNSEEN = {
     LOGIND[0]: "inhibitors and people who are logged in are not seen",
     NETWORK_MANAGER[0]: "a metered network is not seen",
 }
+_OBJECT_PATH = re.compile(r"(/[A-Za-z0-9_]+)+", re.ASCII)
 # Anybody who is logged in may take a lock and name it.
 MOST_TEXT = 80
 MOST_SESSIONS = 32
@@ -59,6 +62,7 @@ class Lookout:
         self._lock: int | None = None
         self._announced = 0
         self._absent: set[str] = set()
+        self._odd: set[str] = set()
         if bus is not None:
             bus.when_going_down(self._going_down)
 
@@ -99,28 +103,41 @@ class Lookout:
         self._lock = None
 
     async def _inhibitors(self) -> tuple[Inhibitor, ...]:
-        found = await self._ask(*LOGIND, "ListInhibitors") or [[]]
-        return tuple(
-            sorted(
-                # From version 257 on there is "block-weak" as well, which is what "block" was.
-                {Inhibitor(_plain(who), _plain(why)) for what, who, why, mode, *_ in found[0]
-                 if "shutdown" in what.split(":") and mode.startswith("block")},
-                key=lambda each: (each.who, each.why),
-            )
-        )
+        entries = self._entries("ListInhibitors", await self._ask(*LOGIND, "ListInhibitors"))
+        found = {self._read(LOGIND[0], "ListInhibitors", each, _inhibitor) for each in entries}
+        return tuple(sorted((each for each in found if each is not None), key=lambda each: (each.who, each.why)))
 
     async def _users(self) -> tuple[Login, ...]:
-        found = await self._ask(*LOGIND, "ListSessions") or [[]]
         logins = set()
-        for *_, path in found[0][:MOST_SESSIONS]:
-            answer = await self._ask(LOGIND[0], path, PROPERTIES, "GetAll", SESSION)
-            if answer is not None and (login := _login(answer[0])) is not None:
-                logins.add(login)
-        return tuple(sorted(logins, key=lambda each: (each.user, each.place)))
+        for entry in self._entries("ListSessions", await self._ask(*LOGIND, "ListSessions"))[:MOST_SESSIONS]:
+            path = self._read(LOGIND[0], "ListSessions", entry, _path)
+            answer = await self._ask(LOGIND[0], path, PROPERTIES, "GetAll", SESSION) if path is not None else None
+            if answer is not None:
+                logins.add(self._read(LOGIND[0], "GetAll", answer, lambda answer: _login(answer[0])))
+        return tuple(sorted((each for each in logins if each is not None), key=lambda each: (each.user, each.place)))
 
     async def _metered(self) -> bool:
         answer = await self._ask(*NETWORK_MANAGER, PROPERTIES, "Get", NETWORK_MANAGER[0], "Metered")
-        return answer is not None and answer[0] in METERED
+        return answer is not None and bool(
+            self._read(NETWORK_MANAGER[0], "Get", answer, lambda answer: answer[0] in METERED)
+        )
+
+    def _entries(self, member: str, answer: Sequence[Any] | None) -> list[Any]:
+        """Those of a list of logind."""
+        return [] if answer is None else self._read(LOGIND[0], member, answer, lambda answer: list(answer[0])) or []
+
+    def _read(self, destination: str, member: str, answer: Any, read: Callable[[Any], T]) -> T | None:
+        """What `read` makes of `answer`; None when it is none that the service should give, which is told once.
+
+        The bus passes on whatever types the service chose.
+        """
+        try:
+            return read(answer)
+        except (TypeError, ValueError, LookupError, AttributeError):
+            if destination not in self._odd:
+                log.warning("%s answers %s with what does not fit: %s", destination, member, UNSEEN[destination])
+                self._odd.add(destination)
+            return None
 
     async def _ask(
         self, destination: str, path: str, interface: str, member: str, *arguments: str
@@ -129,9 +146,25 @@ class Lookout:
             return None
         answer = await self._bus.ask(destination, path, interface, member, *arguments)
         if answer is None and destination not in self._absent:
-            log.info("%s does not answer %s: %s", destination, member, ABSENT[destination])
+            log.info("%s does not answer %s: %s", destination, member, UNSEEN[destination])
             self._absent.add(destination)
         return answer
+
+
+def _inhibitor(entry: Any) -> Inhibitor | None:
+    """Who keeps the machine up; None for a lock that does not."""
+    what, who, why, mode, *_ = entry
+    # From version 257 on there is "block-weak" as well, which is what "block" was.
+    if "shutdown" not in what.split(":") or not mode.startswith("block"):
+        return None
+    return Inhibitor(_plain(who), _plain(why))
+
+
+def _path(session: Any) -> str:
+    *_, path = session
+    if not (isinstance(path, str) and _OBJECT_PATH.fullmatch(path)):
+        raise ValueError("this is no object path")
+    return path
 
 
 def _login(session: Any) -> Login | None:

@@ -22,7 +22,7 @@ from typing import Any
 from updated.core.errors import UpdatedError
 from updated.core.state import Target
 from updated.libc import PR_SET_PDEATHSIG, prctl
-from updated.region import Region
+from updated.region import Region, Room
 
 PROGRESS_SECONDS = 0.2
 
@@ -53,13 +53,13 @@ class Task:
 
     `store` is the child's own folder for trusted metadata; `export` is where fetch leaves what it verified, and where
     seal verifies it again. `system_time` and `built` are in seconds since the epoch. `regions` are open descriptors of
-    the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold.
-    `seed` and `wave` are the node's `Place`. `floor` is the newest version that was confirmed here, as far as the
-    daemon knows. `grace`: for how many seconds metadata is accepted after its expiry. `allow_downgrade`: a recalled
-    release may be left for the older one that the channel names. `denied` says why each version or manifest is not
-    taken again; `held`: the versions in the slots. `pin` and `newest`: as `Pin` has them. `imported` is the open
-    descriptor of a bundle or directory that takes the place of the repository. `parent` is the process id of the
-    daemon.
+    the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold,
+    and `rooms` those of several together. `seed` and `wave` are the node's `Place`. `floor` is the newest version that
+    was confirmed here, as far as the daemon knows. `grace`: for how many seconds metadata is accepted after its expiry.
+    `allow_downgrade`: a recalled release may be left for the older one that the channel names. `denied` says why each
+    version or manifest is not taken again; `held`: the versions in the slots. `pin` and `newest`: as `Pin` has them.
+    `imported` is the open descriptor of a bundle or directory that takes the place of the repository. `parent` is the
+    process id of the daemon.
     """
 
     store: str
@@ -78,6 +78,7 @@ class Task:
     denied: Mapping[str, str] = field(default_factory=dict)
     held: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
+    rooms: tuple[Room, ...] = ()
     connection: Connection | None = None
     target: Target | None = None
     regions: Mapping[str, Region] = field(default_factory=dict)
@@ -108,6 +109,7 @@ class Task:
             lists = {"mirrors": mirrors, "bandwidth_changes": changes}
             value["connection"] = Connection(**{**value["connection"], **lists})
         value["target"] = value["target"] and Target(**value["target"])
+        value["rooms"] = tuple(Room(tuple(room["components"]), room["size"]) for room in value["rooms"])
         for key in ("regions", "seeds"):
             value[key] = {name: Region(**region) for name, region in value[key].items()}
         return cls(**value)

@@ -167,4 +167,12 @@ def read_release(trust: Trust, entry: ChannelEntry, task: Task) -> Release:
                 "The publisher must make a smaller image, or the machine needs larger slots, or more room where it has "
                 "files for them.",
             )
+    for room in task.rooms:
+        together = sum(release.components[name].size for name in room.components)
+        if together > room.size:
+            raise UpdatedError(
+                "image-too-large", f"components {_listed(room.components)} of release {release.version}",
+                f"have {together} bytes together, and the file system of their files holds {room.size}",
+                "The publisher must make smaller images, or the machine needs more room there.",
+            )
     return release

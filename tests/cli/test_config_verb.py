@@ -20,7 +20,8 @@ from updated.cli.merged import config_text
 from updated.cli.paper import Paper
 from updated.config import KEYS
 from updated.core.machine import first_state
-from updated.core.state import BootFacts, Hold, format_state
+from updated.core.saved import format_state
+from updated.core.state import BootFacts, Hold
 
 MAIN = """\
 [repository]

@@ -89,7 +89,7 @@ states = st.builds(
     facts=facts, channel=names, seed=st.floats(0, 1, exclude_max=True), phase=st.sampled_from(Phase),
     target=st.none() | st.builds(
         Target, lines, digests, st.sampled_from("ab"), st.integers(0, 15), st.integers(0, 9), lines,
-        st.booleans(),
+        st.booleans(), epochs, epochs,
     ),
     offer=st.none() | st.builds(Offer, lines, digests, st.integers(0, 2**44), st.booleans()),
     insist=st.booleans(),

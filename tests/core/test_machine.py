@@ -412,6 +412,24 @@ def test_otherwise_what_is_staged_stays_so(policy: Policy, before: bool, now: bo
     assert not decision.effects
 
 
+def test_a_downloader_that_always_says_urgent_has_the_same_release_sealed_once_a_day() -> None:
+    said = Offer("1.1", "m11", 7, urgent=True)
+    sealing = node(phase=Phase.SEALING, target=Target("1.1", "m11", "b"), offer=said)
+    sealed = decide(sealing, events.SealDone(NOW, 0.5, urgent=False), LEFT_ALONE).state
+    armed = decide(sealed, events.ArmDone(NOW, 0.5, 3), LEFT_ALONE).state
+
+    def again(now: int, offer: Offer = said) -> bool:
+        looking = armed.with_changes(phase=Phase.CHECKING)
+        return effects.Fetch in kinds(decide(looking, events.CheckDone(now, 0.5, offer, ()), LEFT_ALONE))
+
+    assert [again(now) for now in (NOW + 1, NOW + 86399, NOW + 86400, 1)] == [False, False, True, False]
+    assert again(NOW + 1, Offer("1.2", "m12", 7, urgent=True)), "it was wrong for another release"
+    for honest in (replace(sealing, offer=replace(said, urgent=False)), replace(sealing, offer=None)):
+        target = decide(honest, events.SealDone(NOW, 0.5, urgent=False), LEFT_ALONE).state.target
+        assert target is not None
+        assert not target.doubted
+
+
 def test_while_the_baseline_is_taken_no_tick_asks_for_another_one() -> None:
     unarmed = replace(staged(), target=Target("1.1", "m11", "b"), facts=facts())
     assert not decide(unarmed, events.Tick(NOW, 0.5), POLICY).effects

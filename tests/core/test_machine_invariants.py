@@ -7,6 +7,9 @@ and doing its effects, and between doing an effect and hearing of it.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 
 from hypothesis import settings
@@ -23,8 +26,9 @@ from updated.core.errors import UpdatedError
 from updated.core.events import Event
 from updated.core.machine import decide, first_state
 from updated.core.policy import Policy, reboot_takes
+from updated.core.saved import format_state, parse_state
 from updated.core.selection import Pin
-from updated.core.state import BootFacts, Offer, Phase, State, Target, Verdict, format_state, parse_state
+from updated.core.state import BootFacts, Offer, Phase, State, Target, Verdict
 from updated.core.surroundings import Care, Surroundings
 from updated.core.version import is_older
 from updated.core.windows import Window, Windows
@@ -32,9 +36,11 @@ from updated.core.windows import Window, Windows
 REFUSED = UpdatedError("hook-refused", "the pre-reboot hook drain", "failed", "Wait.")
 NETWORK = UpdatedError("unreachable", "the server", "is away", "Wait.")
 TRIES = 2
-# The world begins at 1970-01-01T00:16:40Z, and a step in it takes some seconds.
-HALF_OPEN = Windows(tuple(Window(start=minute, minutes=2) for minute in range(16, 1436, 4)))
+# The world begins at 1970-01-01T00:16:40Z, and a step in it takes some seconds: these last for as long as it does.
+HALF_OPEN = Windows(tuple(Window(start=minute, minutes=2) for minute in range(16, 160, 4)))
 WINDOWS = (Windows(), HALF_OPEN, Windows((Window(start=720, minutes=60),)))
+# A check, a download and a trial take 15; a command to reboot that was lost is given again after ten minutes.
+MOST_STEPS = 40
 PINS = (Pin(), Pin(only="1.1"), Pin(newest="1.2"))
 
 
@@ -48,6 +54,7 @@ class Node(RuleBasedStateMachine):
 
     @initialize(automatic=st.booleans(), repository=st.booleans(), allow_downgrade=st.booleans())
     def factory(self, automatic: bool, repository: bool, allow_downgrade: bool) -> None:
+        known = set(vars(self))
         self.policy = Policy(
             reboot_automatically=automatic, tries=TRIES, interval=10, repository=repository,
             allow_downgrade=allow_downgrade, reboot_takes=60, care=Care(metered=True, grace=30),
@@ -74,6 +81,7 @@ class Node(RuleBasedStateMachine):
         self.installed_after_failure: set[str] = set()
         self.failed_here: set[str] = set()
         self.allowed: set[str] = set()
+        self.world = set(vars(self)) - known
 
     # ------------------------------------------------------------------------------------------------- the world
 
@@ -210,9 +218,9 @@ class Node(RuleBasedStateMachine):
 
     # --------------------------------------------------------------------------------------------------- the rules
 
-    @rule()
-    def time_passes(self) -> None:
-        self.now += 7
+    @rule(seconds=st.just(7))
+    def time_passes(self, seconds: int = 7) -> None:
+        self.now += seconds
         self.submit(self.event(events.Observed, facts=self.facts()))
         self.submit(self.event(events.Tick))
 
@@ -339,6 +347,51 @@ class Node(RuleBasedStateMachine):
         version = self.state.denied[0].version
         self.submit(self.event(events.AllowRequested, by="root", version=version))
         self.allowed.add(version)
+
+    # ------------------------------------------------------------------------------------------------ the good end
+
+    @rule()
+    def a_healthy_release_gets_through(self) -> None:
+        """With nothing in the way, it runs and is confirmed after a bounded number of steps. Then all is as before."""
+        with self.as_an_aside():
+            self.policy = replace(
+                self.policy, reboot_automatically=True, repository=True, downloads=Windows(), reboots=Windows(),
+                pin=Pin(),
+            )
+            self.submit(self.event(events.Reconfigured, followed=self.state.channel or self.policy.channel))
+            self.submit(self.event(events.UnholdRequested, by="root"))
+            self.submit(self.event(events.Surrounded, around=Surroundings()))
+            newest = self.goes_on_with_a_healthy_release()
+            assert self.runs(newest), self.state
+
+    @rule()
+    def what_does_not_get_through_says_why(self) -> None:
+        """As it is configured and held, a healthy release runs after the same steps, or there is a reason to read."""
+        with self.as_an_aside():
+            newest = self.goes_on_with_a_healthy_release()
+            assert self.runs(newest) or self.state.reasons or self.state.error, self.state
+
+    def goes_on_with_a_healthy_release(self) -> str:
+        self.a_release_comes_out(sick=False)
+        for _ in range(MOST_STEPS):
+            if self.queue:
+                self.an_effect_is_done(twice=False, lost=False)
+            elif self.runs(self.releases[-1]):
+                break
+            else:
+                self.time_passes(seconds=60)
+        return self.releases[-1]
+
+    def runs(self, version: str) -> bool:
+        settled = self.state.phase in (Phase.IDLE, Phase.FALLEN_BACK, Phase.WAITING)
+        return settled and self.content[self.running] == version and self.view.state(self.running).confirmed
+
+    @contextlib.contextmanager
+    def as_an_aside(self) -> Iterator[None]:
+        """What happens in the block did not happen."""
+        before = {name: copy(value) for name, value in vars(self).items() if name in self.world}
+        yield
+        vars(self).update(before)
 
     # ----------------------------------------------------------------------------------------------- the promises
 

@@ -16,8 +16,9 @@ from updated.core.document import dump, load_object
 from updated.core.errors import UpdatedError
 from updated.core.machine import first_state
 from updated.core.policy import Policy
+from updated.core.saved import format_state, parse_state
 from updated.core.selection import Reason
-from updated.core.state import BootFacts, Denial, Phase, State, format_state, parse_state
+from updated.core.state import BootFacts, Denial, Phase, State
 from updated.core.status import Report, fault_document, status_document, summary
 
 OPTIONAL = (

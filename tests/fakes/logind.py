@@ -6,12 +6,14 @@ Needs root, since a file system is mounted.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 PROGRAM = "/usr/lib/systemd/systemd-logind"
 # $1 is the file with a line for each session: id, class, terminal, and remote host or "-".
@@ -64,6 +66,31 @@ async def main():
     print("ready", flush=True)
     await asyncio.to_thread(os.read, ours, 1)
     print("let go", flush=True)
+
+asyncio.run(main())
+"""
+# Answers each method with the signature and the body that it was given; of values in variants, with their own.
+_SAYS = """\
+import asyncio, json, sys
+from dbus_next import Message, MessageType, Variant
+from dbus_next.aio import MessageBus
+
+async def main():
+    bus = await MessageBus(bus_address=sys.argv[1]).connect()
+    answers = json.loads(sys.argv[2])
+
+    def answer(message):
+        if message.message_type is not MessageType.METHOD_CALL or message.member not in answers:
+            return None
+        signature, body = answers[message.member]
+        if signature == "a{sv}":
+            body = [{key: Variant(*value) for key, value in body[0].items()}]
+        return Message.new_method_return(message, signature, body)
+
+    bus.add_message_handler(answer)
+    await bus.request_name("org.freedesktop.login1")
+    print("ready", flush=True)
+    await bus.wait_for_disconnect()
 
 asyncio.run(main())
 """
@@ -136,6 +163,19 @@ def going_down(address: str, announcement: str) -> Iterator[subprocess.Popen[str
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             yield process
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def saying(address: str, answers: Mapping[str, tuple[str, Sequence[Any]]]) -> Iterator[None]:
+    """A model of logind that answers each method with this signature and body, fitting or not."""
+    command = [sys.executable, "-c", _SAYS, address, json.dumps(answers)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield
         finally:
             process.terminate()
 

@@ -85,6 +85,7 @@ def fleet() -> Mapping[str, Metrics]:
     failed = base.with_changes(
         phase=Phase.FAILED, failures=6, error=unreachable, hold=Hold("ann", now + 86400),
         expiries={"stable": Expiry(now - 60, accepted=True)}, reasons=(Reason("wave", "", now + 9000),),
+        recalled={"1.0.0": "it burns"},
     )
 
     nodes = {name: Metrics() for name in ("current", "fetching", "staged", "fallen", "failed")}

@@ -67,6 +67,12 @@ def test_each_panel_finds_something(server: Prometheus, expression: str) -> None
     assert server.query(expression) != []
 
 
+def test_nodes_that_run_a_recalled_release_are_listed_with_it(server: Prometheus) -> None:
+    (expression,) = [each for each in expressions() if "updated_running_recalled" in each]
+    found = server.query(expression.replace("$job", ".+"))
+    assert [(each["metric"]["instance"], each["metric"]["version"]) for each in found] == [("failed", "1.0.0")]
+
+
 def test_the_queries_of_the_manual_are_accepted(server: Prometheus) -> None:
     queries = re.findall(r"```promql\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     lines = [line.partition(" # ")[0] for query in queries for line in query.splitlines()]

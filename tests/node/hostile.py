@@ -124,6 +124,14 @@ def offer_what_is_old(task: Task, verb: str) -> None:
     offer(MEANS["version"], MEANS["manifest"])
 
 
+def always_say_urgent(task: Task, verb: str) -> None:
+    if verb == "install":
+        claim(fetch(task))
+        return
+    found = check(task)
+    claim({**found, "offer": found["offer"] and {**found["offer"], "urgent": True}})
+
+
 def spoil_the_export(task: Task) -> None:
     path = os.path.join(task.export, MEANS["name"]) if MEANS["name"] else task.export
     if os.path.isdir(path):
@@ -192,6 +200,7 @@ DEEDS: Mapping[str, Callable[[Task, str], None]] = {
     "another repository": use_another_repository,
     "old repository": use_an_old_repository,
     "old release": offer_what_is_old,
+    "urgent": always_say_urgent,
     "export": after_an_honest_download(spoil_the_export),
     "somebody behind": after_an_honest_download(leave_somebody_behind),
     "words": say,

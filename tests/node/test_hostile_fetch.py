@@ -125,6 +125,18 @@ def test_an_offer_of_what_runs_is_no_offer(node: Bench) -> None:
     node.updates()
 
 
+def test_what_is_always_said_to_be_urgent_is_not_written_and_sealed_anew_at_each_check(node: Bench) -> None:
+    node.ship()
+    take_over(node, "urgent")
+    node.updates()
+    before = node.disk_content()
+    for _ in range(2):
+        node.updates()
+    past = [json.loads(line)["kind"] for line in (node.root / "var/lib/updated/history.jsonl").read_text().splitlines()]
+    assert past == ["install", "staged"]
+    assert node.disk_content() == before
+
+
 # --------------------------------------------------------------------------------------------- the folder of the export
 
 TIMESTAMP = "metadata/timestamp.json"

@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher, make_machine
 from updated import record
-from updated.core.state import parse_state
+from updated.core.saved import parse_state
 
 # Slow enough that a phase can be met, and that the daemon must be told to go on from it.
 SLOW = '\n[[fetch.bandwidth]]\nstart = "00:00"\nlength_minutes = 1440\nlimit = 20000\n'

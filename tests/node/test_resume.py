@@ -10,7 +10,8 @@ from tests.fakes.bus import private_bus
 from tests.fakes.machine import Machine
 from tests.node.world import Publisher
 from updated import record
-from updated.core.state import Phase, format_state, parse_state
+from updated.core.saved import format_state, parse_state
+from updated.core.state import Phase
 
 
 def test_a_release_that_was_staged_and_not_armed_is_sealed_again_and_shown(

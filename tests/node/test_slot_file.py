@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes import nginx
 from tests.http.server import Answer, Handler, ScriptedServer
-from tests.node.bench import FAILED, IMAGE_SIZE, NEW, SLOT_SIZE, Bench, files_except, start_once
+from tests.node.bench import FAILED, IMAGE_SIZE, NEW, SLOT_SIZE, Bench, bench, files_except, start_once
 from tests.node.test_hostile_fetch import is_refused, take_over
 from tests.node.world import Publisher, make_machine, shipped
 from tests.releases import noise
@@ -270,6 +270,31 @@ def test_a_kernel_that_the_partition_has_no_room_for_is_refused_and_costs_nothin
         assert not (folder / "b.efi").exists()
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_kernel_and_an_initrd_share_the_room_of_their_partition(tmp_path: Path) -> None:
+    with bench(tmp_path) as node:
+        folder = node.root / "efi/EFI/updated"
+        folder.mkdir(parents=True)
+        files = FILES.replace(" }", ', initrd = "/efi/EFI/updated/{slot}.img" }')
+        node.machine.write_for_site("updated.toml.d/10-kernel.toml", files)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "none", str(folder)], check=True)
+        try:
+            (folder / "b.img").write_bytes(noise(3, 700_000))
+            larger, smaller = tmp_path / "larger", tmp_path / "smaller"
+            larger.write_bytes(noise(4, 600_000))
+            smaller.write_bytes(noise(5, 100_000))
+            node.publisher.release(NEW, size=IMAGE_SIZE, channels=("stable",), kernel=larger, initrd=larger)
+            words = "have 1200000 bytes together, and the file system of their files holds"
+            node.refuses_untouched("image-too-large", "components initrd, kernel", words)
+            assert (folder / "b.img").read_bytes() == noise(3, 700_000)
+            node.publisher.release("1.2.0", size=IMAGE_SIZE, channels=("stable",), kernel=larger, initrd=smaller)
+            node.updates("1.2.0")
+            assert (folder / "b.efi").read_bytes() == larger.read_bytes()
+            assert (folder / "b.img").read_bytes() == smaller.read_bytes()
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_release_without_the_kernel_is_no_release_for_this_node(node: Bench) -> None:

@@ -72,14 +72,14 @@ class Publisher:
 
     def release(
         self, version: str, *, sick: bool = False, size: int = 3_000_000, compatible: str = COMPATIBLE,
-        channels: tuple[str, ...] = CHANNELS, patches: int = 2, kernel: Path | None = None,
+        channels: tuple[str, ...] = CHANNELS, patches: int = 2, **files: Path | None,
     ) -> None:
-        """Builds, adds and promotes a release, with the component `kernel` if one is given."""
+        """Builds, adds and promotes a release, with a component of each of `files` that is given."""
         image = self.image(version, sick=sick, size=size)
-        second = [] if kernel is None else ["--component", f"kernel={kernel}"]
+        more = [part for name, path in files.items() if path for part in ("--component", f"{name}={path}")]
         self.call(
             "add", str(self.repository), "--keys", str(self.keys), "--version", version, "--compatible", compatible,
-            "--component", f"rootfs={image}", *second, "--level", "1", "--patches", str(patches),
+            "--component", f"rootfs={image}", *more, "--level", "1", "--patches", str(patches),
         )
         for channel in channels:
             self.promote(version, channel)

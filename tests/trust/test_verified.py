@@ -12,6 +12,7 @@ from updated.core.errors import UpdatedError
 from updated.core.release import Blob, Channel, ChannelEntry, Component, Recall, Release, release_target
 from updated.core.state import Target
 from updated.core.version import Version
+from updated.region import Room
 from updated.task import Task
 from updated.verified import check_target, choose_release, withdrawn
 
@@ -54,6 +55,19 @@ def test_a_component_on_one_side_alone_is_refused(world: World, sizes: dict[str,
     error = refused(world, replace(TASK, sizes=sizes))
     assert error.code == "incompatible"
     assert "has the components rootfs, and the slots have" in error.cause
+
+
+def test_files_that_share_a_file_system_must_fit_together(world: World) -> None:
+    two = replace(RELEASE, components={"kernel": PART, "initrd": PART})
+    entry = replace(ENTRY, manifest=hashlib.sha256(two.format()).hexdigest())
+    ship(world, entry, release=two)
+    target = Target("1.2.0", entry.manifest, "b")
+    task = replace(TASK, target=target, sizes={"kernel": 199, "initrd": 199}, rooms=(Room(("kernel", "initrd"), 199),))
+    error = refused(world, task)
+    assert (error.code, error.what) == ("image-too-large", "components initrd, kernel of release 1.2.0")
+    assert error.cause == "have 200 bytes together, and the file system of their files holds 199"
+    assert judged(world, replace(task, rooms=(Room(("kernel", "initrd"), 200),))) == two
+    assert judged(world, replace(task, rooms=(Room(("kernel",), 100), Room(("initrd",), 100)))) == two
 
 
 @pytest.mark.parametrize("denied", [("1.2.0",), ("1.2",), (MANIFEST,)])

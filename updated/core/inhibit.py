@@ -43,17 +43,23 @@ def inhibited(around: Surroundings) -> tuple[Reason, ...]:
     return (Reason("inhibited", f"{names} {keep} the machine up"),)
 
 
-def users_leave(around: Surroundings, care: Care, grace: Grace | None, version: str, now: int) -> tuple[Reason, ...]:
-    """That people are logged in, until their time before the reboot into `version` is over.
+def time_to_leave(around: Surroundings, care: Care, grace: Grace | None, version: str, now: int) -> int:
+    """How many seconds people who are logged in still have until the reboot into `version`; 0 without any.
 
     A time that ends later than any begun now would is that of another clock or configuration, and begins anew.
     """
-    if not around.users or care.grace == 0:
-        return ()
+    if not around.users:
+        return 0
     until = now + care.grace
     if grace is not None and grace.version == version and grace.until <= until:
         until = grace.until
-    if now >= until:
+    return max(until - now, 0)
+
+
+def users_leave(around: Surroundings, care: Care, grace: Grace | None, version: str, now: int) -> tuple[Reason, ...]:
+    """That people are logged in, until their time before the reboot into `version` is over."""
+    until = now + time_to_leave(around, care, grace, version, now)
+    if until == now:
         return ()
     names = _several([f"{each.user} ({each.place})" for each in around.users])
     are = "is" if len(around.users) == 1 else "are"

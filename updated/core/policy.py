@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
-from updated.core.inhibit import before_install, before_reboot, users_leave
+from updated.core.inhibit import before_install, before_reboot, time_to_leave, users_leave
 from updated.core.selection import Pin, Reason, why_denied
 from updated.core.state import Offer, Phase, State, Target
 from updated.core.surroundings import Care
@@ -20,6 +20,9 @@ MOST_IGNORED_BOOTS = 2
 # Of how many reboots it is kept how long they took, and how many times longer than expected one may have taken.
 REBOOTS_KEPT = 3
 MOST_TIMES_LONGER = 4
+# That a window opened is seen a little later, and the baseline is taken before the command to reboot: a window that
+# leaves no time for that is met by luck alone. The configuration asks for more than this least.
+LEAST_BEGIN_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,10 @@ def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> t
 
 def reboot_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
     """Why the node may not reboot by itself into what is staged; empty when it may."""
-    reasons = [*pauses(state, policy, now), *reboot_window_obstacles(state, policy, now)]
+    leave = 0
+    if state.target is not None:
+        leave = time_to_leave(state.around, policy.care, state.grace, state.target.version, now)
+    reasons = [*pauses(state, policy, now), *reboot_window_obstacles(state, policy, now, leave)]
     pinned = policy.pin.obstacle(state.target.version) if state.target is not None else None
     if pinned is not None:
         reasons.append(pinned)
@@ -125,22 +131,43 @@ def download_window_obstacles(policy: Policy, now: int) -> tuple[Reason, ...]:
     return (Reason("download-window", f"the download window is closed{_until(opening.until)}", opening.until),)
 
 
-def reboot_window_obstacles(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
-    """Why the node may not begin to reboot at `now`, by the reboot windows: the rest of one must hold all of it."""
+def reboot_window_obstacles(state: State, policy: Policy, now: int, leave: int = 0) -> tuple[Reason, ...]:
+    """Why the node may not begin to reboot at `now`, by the reboot windows: the rest of one must hold all of it.
+
+    `leave`: how many seconds people who are logged in still have before it. Windows that hold it at no time are told as
+    such, in the same words whether one is open or not: nothing but a longer one, or a person, ends that.
+    """
     if state.target is not None and at_once(policy, state.target):
         return ()
-    seconds = reboot_takes(state, policy)
-    at = policy.reboots.earliest(now, seconds)
+    takes = reboot_takes(state, policy)
+    longest = policy.reboots.longest
+    if longest is not None and longest < LEAST_BEGIN_SECONDS + (policy.care.grace if leave else 0) + takes:
+        return (_no_window(policy, longest, takes, warned=leave > 0),)
+    # Who is warned shall not be so in vain: half of the time to begin is left for after that.
+    at = policy.reboots.earliest(now, takes + (leave + LEAST_BEGIN_SECONDS // 2 if leave else 0))
     if at == now:
         return ()
-    minutes = -(-seconds // 60)
-    if at is None:
-        text = f"no reboot window holds the {minutes} minutes that a reboot with its checks takes; make one longer"
-    elif policy.reboots.opening(now).open:
-        text = f"what is left of the reboot window is too short for a reboot of {minutes} minutes; waits{_until(at)}"
+    if at is not None and policy.reboots.opening(now).open:
+        people = f"the {_minutes(leave)} minutes that people who are logged in have, and " if leave else ""
+        text = f"what is left of the reboot window is too short for {people}a reboot of {_minutes(takes)} minutes"
+        text = f"{text}; waits{_until(at)}"
     else:
         text = f"the reboot window is closed{_until(at)}"
     return (Reason("reboot-window", text, at),)
+
+
+def _no_window(policy: Policy, longest: int, takes: int, *, warned: bool) -> Reason:
+    people = f"{_minutes(policy.care.grace)} for people who are logged in, " if warned else ""
+    text = (
+        f"no reboot window is long enough: the longest has {longest // 60} minutes, and a reboot needs "
+        f"{_minutes(LEAST_BEGIN_SECONDS)} to begin, {people}{_minutes(takes)} for itself and its checks; make one "
+        "longer, or reboot by hand"
+    )
+    return Reason("reboot-window", text)
+
+
+def _minutes(seconds: int) -> int:
+    return -(-seconds // 60)
 
 
 def _until(at: int | None) -> str:

@@ -56,6 +56,8 @@ REBOOT_SECONDS = 600
 SHORTEST_WAIT_SECONDS = 60
 # After one of these a reboot waits for its next try; a look for a release that failed lets no window pass by.
 OF_THE_REBOOT = ("hook-refused", "reboot-failed", "boot-reference", "slot-missing", "internal")
+# The downloader can say at each check that a release is urgent, and the seal reads the slot back to find out.
+DOUBT_SECONDS = 86400
 IMPORT_AGAIN = "Then import it again: what was handed over is not kept."
 
 
@@ -89,7 +91,7 @@ def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     if target is not None and event.withdrawn is not None:
         leaving = state.with_changes(phase=Phase.STAGED, target=replace(target, withdrawn=event.withdrawn))
         return Decision(leaving, (Invalidate(target.slot), Record("withdrawn", target.version, event.withdrawn)))
-    if target is not None and not _is_better(event.offer, target, policy):
+    if target is not None and not _is_better(event.offer, target, policy, event.now):
         return _staged_again(state, event, policy)
     if event.offer is None:
         later = any(reason.code == "wave" for reason in event.reasons)
@@ -97,17 +99,21 @@ def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     return _begin_or_wait(state, event, policy, event.offer)
 
 
-def _is_better(offer: Offer | None, target: Target, policy: Policy) -> bool:
+def _is_better(offer: Offer | None, target: Target, policy: Policy, now: int) -> bool:
     """Whether `offer` goes before what is staged. An older one does not: a person may have gone before its wave.
 
     But it does before what a pin does not admit, which would wait for ever. What is staged and has become urgent since
-    is sealed again: the downloader's word for it is not enough.
+    is sealed again: the downloader's word for it is not enough. Where that word was wrong for this release, it is
+    heeded once a day.
     """
     if offer is None:
         return False
     if is_older(offer.version, target.version):
         return policy.pin.obstacle(target.version) is not None
-    return offer.manifest != target.manifest or (at_once(policy, offer) and not target.urgent)
+    if offer.manifest != target.manifest:
+        return True
+    doubted = target.doubted > 0 and abs(now - target.doubted) < DOUBT_SECONDS
+    return at_once(policy, offer) and not target.urgent and not doubted
 
 
 def tick_waiting(state: State, event: Tick, policy: Policy) -> Decision:
@@ -171,7 +177,8 @@ def seal_done(state: State, event: SealDone, policy: Policy) -> Decision:
     """Records "staged", then takes the baseline and arms the trial."""
     if state.target is None:
         return Decision(state.with_changes(phase=resting_phase(state)))
-    target = replace(state.target, urgent=event.urgent)
+    said = state.offer is not None and state.offer.urgent and not event.urgent
+    target = replace(state.target, urgent=event.urgent, doubted=event.now if said else 0)
     staged = state.with_changes(
         phase=Phase.STAGED, target=target, failures=0, error=None, failing="",
         versions={**state.versions, target.slot: target.version},
