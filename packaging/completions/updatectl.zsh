@@ -303,4 +303,9 @@ _updated_ctl_codes() {
     _describe -t codes code codes
 }
 
+# Another program may have the name updatectl.
+if [[ $service == updatectl && -n $commands[updated-ctl] && ! $commands[updatectl] -ef $commands[updated-ctl] ]]; then
+    _default
+    return
+fi
 _updated_ctl "$@"

@@ -13,7 +13,14 @@ _ZSH = """\
 # {header}
 
 {functions}
-{function} "$@"
+{other}{function} "$@"
+"""
+_ZSH_OTHER = """\
+# Another program may have the name {second}.
+if [[ $service == {second} && -n $commands[{first}] && ! $commands[{second}] -ef $commands[{first}] ]]; then
+    _default
+    return
+fi
 """
 _ZSH_DENIED = """\
 {function}_denied() {{
@@ -105,7 +112,8 @@ def zsh(name: str) -> str:
         codes = "\n".join(f"        {shlex.quote(f'{code}:{meaning}')}" for code, meaning in meanings().items())
         functions.append(_ZSH_DENIED.format(function=function_of(name), denied=DENIED))
         functions.append(_ZSH_CODES.format(function=function_of(name), codes=codes))
+    first, *others = NAMES[name]
     return _ZSH.format(
         names=" ".join(NAMES[name]), header=HEADER.format(name=name, shell="zsh"), functions="\n".join(functions),
-        function=function_of(name),
+        other="".join(_ZSH_OTHER.format(first=first, second=second) for second in others), function=function_of(name),
     )  # fmt: skip

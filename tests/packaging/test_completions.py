@@ -213,7 +213,7 @@ def test_the_name_that_is_always_ours_is_completed_too(shell: str, programs: Pat
     assert set(offered(shell, "updatectl unh", programs)) == {"unhold"}
 
 
-@pytest.mark.parametrize("shell", ["bash", "fish"])
+@EVERY_SHELL
 def test_a_program_of_others_with_the_other_name_is_left_alone(shell: str, programs: Path) -> None:
     (programs / "updatectl").rename(programs / "updated-ctl")
     (programs / "updatectl").write_text("#!/bin/sh\n")

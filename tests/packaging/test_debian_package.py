@@ -1,8 +1,12 @@
-"""The Debian packages: built, judged by lintian, and installed, upgraded, removed and purged in a clean Debian 12."""
+"""The Debian packages: built, judged by lintian, and installed, upgraded, removed and purged in a clean Debian.
+
+The clean Debian is of the release that the tests run on, since that is what a package is for.
+"""
 
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -302,7 +306,8 @@ def debian(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True, text=True, check=True,
     ).stdout
     found = (line.split() for line in targets.splitlines() if line.startswith("Packages "))
-    suites = ("bookworm", "bookworm-updates", "bookworm-security")
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    suites = (release, f"{release}-updates", f"{release}-security")
     main = [(site, suite) for _, site, suite, part in found if suite in suites and part == "main"]
     sources = sorted({f"deb {site} {suite} main" for site, suite in main})
     (folder / "sources.list").write_text("\n".join(sources) + "\n")
@@ -315,7 +320,7 @@ def debian(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar",
             f"--include=usr-is-merged,{names}", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
             '--aptopt=Apt::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/locale/*",
-            "bookworm", folder / "debian.tar", folder / "sources.list",
+            release, folder / "debian.tar", folder / "sources.list",
         ],
         capture_output=True, text=True, check=False, timeout=400,
     )
@@ -488,6 +493,21 @@ Description: owns a name that is ours elsewhere
 """
 
 
+THEIRS = (
+    "usr/bin/updatectl", "usr/share/man/man1/updatectl.1", "usr/share/bash-completion/completions/updatectl",
+    "usr/share/zsh/vendor-completions/_updatectl", "usr/share/fish/vendor_completions.d/updatectl.fish",
+)  # fmt: skip
+
+
+def no_file_is_of_both(root: Root) -> None:
+    """Nor did either package lose one to the other."""
+    ours = set(root.ok("dpkg --listfiles updated").splitlines())
+    theirs = [path for path in root.ok("dpkg --listfiles other").splitlines() if not (root.path / path[1:]).is_dir()]
+    assert sorted(theirs) == sorted(f"/{each}" for each in THEIRS)
+    assert not ours & set(theirs)
+    assert root.ok("dpkg --verify updated other") == ""
+
+
 @clean_system
 @slow
 @pytest.mark.parametrize("first", ["ours", "theirs"])
@@ -495,21 +515,34 @@ def test_a_program_of_systemd_keeps_the_name_and_ours_has_another(root: Root, fi
     other = root.path / "other"
     (other / "DEBIAN").mkdir(parents=True)
     (other / "DEBIAN/control").write_text(OTHER)
-    (other / "usr/bin").mkdir(parents=True)
-    (other / "usr/bin/updatectl").write_text("#!/bin/sh\necho theirs\n")
+    for each in THEIRS:
+        (other / each).parent.mkdir(parents=True, exist_ok=True)
+        (other / each).write_text("#!/bin/sh\necho theirs\n")
     (other / "usr/bin/updatectl").chmod(0o755)
     root.ok("dpkg-deb --root-owner-group -Znone --build /other /other.deb")
-    install = {"ours": f"dpkg --install /packages/updated_{VERSION}-1_*.deb", "theirs": "dpkg --install /other.deb"}
-    root.ok(install.pop(first))
-    root.ok(*install.values())
+    ours = f"dpkg --install /packages/updated_{VERSION}-1_*.deb"
+    for install in (ours, "dpkg --install /other.deb")[:: 1 if first == "ours" else -1]:
+        root.ok(install)
 
+    def taken() -> dict[str, str]:
+        return {each: (root.path / each).read_text() for each in THEIRS if root.there(each)}
+
+    kept = dict.fromkeys(THEIRS, "#!/bin/sh\necho theirs\n")
     assert root.ok("updatectl --version") == "theirs\n"
     assert root.ok("updated-ctl --version") == f"updatectl {VERSION}\n"
+    assert taken() == kept
+    no_file_is_of_both(root)
     # An upgrade of ours doesn't take it either, and it comes back when they go.
-    root.ok(f"dpkg --install /packages/updated_{VERSION}-1_*.deb")
+    root.ok(ours)
     assert root.ok("updatectl --version") == "theirs\n"
+    assert taken() == kept
     root.remove("other")
     assert root.ok("updatectl --version") == f"updatectl {VERSION}\n"
+    completions = "/usr/share/bash-completion/completions"
+    assert root.ok(f"readlink {completions}/updatectl") == "updated-ctl\n"
+    assert root.there(f"{completions}/updated-ctl")
     root.ok("dpkg --install /other.deb")
-    root.remove("updated")
+    root.ok("dpkg --purge updated")
     assert root.ok("updatectl") == "theirs\n"
+    assert taken() == kept
+    assert not root.there("/usr/bin/updated-ctl")
