@@ -171,7 +171,7 @@ async def _serve(settings: Settings) -> int:
 
     bus = Bus(request)
     engine = Engine(settings, lookout=Lookout(settings.root, bus))
-    engine.listeners += [metrics, bus]
+    engine.audience.listeners += [metrics, bus]
     stop_metrics = serve(metrics, settings.metrics_listen)
     loop.add_signal_handler(signal.SIGHUP, _reload, engine, metrics)
     engine.start()

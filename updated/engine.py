@@ -12,18 +12,18 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-from bootctl import durable, model
+from bootctl import model
 from bootctl.backend import Backend
 from bootctl.errors import BootError
 from bootctl.model import BootView
 from updated import record
+from updated.audience import Audience
 from updated.config import Settings
 from updated.core import effects, events
 from updated.core.decision import Decision
-from updated.core.document import dump
 from updated.core.effects import Effect
 from updated.core.errors import UpdatedError
 from updated.core.events import Event
@@ -43,7 +43,6 @@ from updated.surroundings import Lookout
 log = logging.getLogger("updated")
 
 TICK_SECONDS = 5.0
-STATUS_SECONDS = 0.5
 OUTCOMES = (
     events.Started, events.CheckDone, events.FetchDone, events.SealDone, events.ArmDone, events.HooksPassed,
     events.Failed,
@@ -58,19 +57,6 @@ WRITES = (effects.Invalidate, effects.Fetch, effects.Seal, effects.Arm, effects.
 ATTENTIVE = (Phase.CHECKING, Phase.WAITING, Phase.FETCHING, Phase.STAGED, Phase.REBOOTING)
 
 
-class Listener(Protocol):
-    """Who is told of each change: the bus, the metrics."""
-
-    def state_changed(self, before: State, after: State, document: Mapping[str, Any]) -> None:
-        """The state changed; `document` is the status document."""
-
-    def progressed(self, progress: Progress) -> None:
-        """A step went on."""
-
-    def happened(self, effect: effects.Record) -> None:
-        """A line of history was written."""
-
-
 class Engine:
     """The node. `clock` gives seconds since the epoch; `chance` draws from [0, 1)."""
 
@@ -80,7 +66,7 @@ class Engine:
     ) -> None:  # fmt: skip
         self.settings = settings
         self._lookout = lookout or Lookout(settings.root)
-        self.listeners: list[Listener] = []
+        self.audience = Audience(settings.run())
         self._clock = clock
         self._chance = chance
         self._disk = Disk(settings.boot)
@@ -91,9 +77,6 @@ class Engine:
         self._generation = 0
         self._storage: UpdatedError | None = None
         self._unsaved: Event | None = None
-        self._written: tuple[float, bytes] = (0.0, b"")
-        self._said = ""
-        self._told_expiries: set[tuple[str, bool]] = set()
         self._imported: int | None = None
         self._refused = ""
         self.state = self._first_state()
@@ -161,7 +144,7 @@ class Engine:
             self.state, self._storage = decision.state, None
             if not self.state.importing:
                 self._let_go()
-            self._log_summary()
+            self.audience.log_summary(self.state.phase, self.summary())
             if decision.state.phase not in (Phase.FETCHING, Phase.SEALING):
                 self._steps.forget_progress()
         else:
@@ -174,7 +157,7 @@ class Engine:
             self._steps.children.kill()
         if decision.effects:
             self._effects.put_nowait((self._generation, decision.effects))
-        self._log_expiries()
+        self.audience.log_expiries(notices(self.state.expiries, self.now(), self.settings.policy.warn_early))
         self._publish(before)
         return decision
 
@@ -183,20 +166,6 @@ class Engine:
         on_trial = self.state.phase is Phase.TRIAL
         health = read_health(self.settings.root) if on_trial else None
         return summary(self.state, self.settings.policy, health=health)
-
-    def _log_summary(self) -> None:
-        text = self.summary()
-        if text == self._said or self.state.phase in (Phase.CHECKING, Phase.FAILED):
-            return
-        self._said = text
-        log.info("%s", text)
-
-    def _log_expiries(self) -> None:
-        close = notices(self.state.expiries, self.now(), self.settings.policy.warn_early)
-        for notice in close:
-            if (notice.role, notice.expired) not in self._told_expiries:
-                log.warning("%s", notice.text)
-        self._told_expiries = {(notice.role, notice.expired) for notice in close}
 
     def reload(self, settings: Settings) -> None:
         """Takes new settings over, at any state. Raises `UpdatedError` ("bad-config") for what needs a restart."""
@@ -315,7 +284,7 @@ class Engine:
             case effects.Record(kind, version, text):
                 if kind != "failed":  # that was told when it happened
                     log.info("%s %s: %s", kind, version, text)
-                self._tell(lambda listener: listener.happened(effect))
+                self.audience.happened(effect)
                 try:
                     self._history.append(self.now(), kind, version, text)
                 except UpdatedError as error:
@@ -342,7 +311,7 @@ class Engine:
         self.submit(events.Observed(self.now(), self._chance(), self._facts()))
 
     def _progressed(self, progress: Progress) -> None:
-        self._tell(lambda listener: listener.progressed(progress))
+        self.audience.progressed(progress)
         self._publish(self.state, often=True)
 
     # ------------------------------------------------------------------------------------------------- state, status
@@ -379,39 +348,5 @@ class Engine:
         return self._storage or self.state.error
 
     def _publish(self, before: State, *, often: bool = False) -> None:
-        if often and time.monotonic() - self._written[0] < STATUS_SECONDS:
-            return
-        document = self.document()
-        data = dump({**document, "written_at": ""})
-        if data == self._written[1]:
-            return
-        self._written = (time.monotonic(), data)
-        try:
-            os.makedirs(self.settings.run(), exist_ok=True)
-            durable.write_file(self.settings.run("status.json"), dump(document), mode=0o644)
-            self._mark_reboot()
-        except OSError as error:
-            log.warning("the status file could not be written: %s", error)
-        self._tell(lambda listener: listener.state_changed(before, self.state, document))
-
-    def _tell(self, tell: Callable[[Listener], None]) -> None:
-        """What goes wrong with somebody who only listens must not stop the node."""
-        for listener in self.listeners:
-            try:
-                tell(listener)
-            except Exception:
-                log.exception("%s", type(listener).__name__)
-
-    def _mark_reboot(self) -> None:
-        """/run/reboot-required is what kured, Debian's tools and Flatcar's operator look for."""
-        path = os.path.join(os.path.dirname(self.settings.run()), "reboot-required")
-        staged = self.state.phase in (Phase.STAGED, Phase.CHECKING)  # a look for something newer changes nothing
-        armed = staged and self.state.target is not None and self.state.target.armed
-        wanted = armed and self.settings.policy.sentinel
-        ours = os.path.exists(self.settings.run("reboot-required"))
-        if wanted and not ours and not os.path.exists(path):
-            durable.write_file(self.settings.run("reboot-required"), b"")
-            durable.write_file(path, b"*** System restart required (updated) ***\n")
-        elif ours and not wanted:
-            durable.remove(path)
-            durable.remove(self.settings.run("reboot-required"))
+        sentinel = self.settings.policy.sentinel
+        self.audience.publish(before, self.state, self.document, sentinel=sentinel, often=often)

@@ -156,7 +156,7 @@ class Metrics:
     # ------------------------------------------------------------------------------------------------- the listener
 
     def state_changed(self, before: State, after: State, document: Mapping[str, Any]) -> None:
-        """See `engine.Listener`."""
+        """See `audience.Listener`."""
         with self._lock:
             self._count(before, after, document)
             self._show_slots(after, document)
@@ -280,7 +280,7 @@ class Metrics:
             self._check_time.labels(check["name"]).set(check["duration_seconds"])
 
     def progressed(self, progress: Progress) -> None:
-        """See `engine.Listener`."""
+        """See `audience.Listener`."""
         with self._lock:
             self._clear(self._progress, self._rate)
             self._progress.labels(progress.step, "done").set(progress.done)
@@ -288,7 +288,7 @@ class Metrics:
             self._rate.labels(progress.step).set(progress.rate)
 
     def happened(self, effect: Record) -> None:
-        """See `engine.Listener`."""
+        """See `audience.Listener`."""
         match effect.kind:
             case "install":
                 self._installs.inc()

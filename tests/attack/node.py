@@ -30,7 +30,7 @@ class Node:
     def _start(self) -> None:
         self.engine = Engine(read_settings(str(self.machine.root)), clock=lambda: self.clock)
         self.metrics = Metrics()
-        self.engine.listeners.append(self.metrics)
+        self.engine.audience.listeners.append(self.metrics)
         self._runner.run(self._begin())
 
     async def _begin(self) -> None:

@@ -53,7 +53,7 @@ def cycle(node: Bench, caplog: pytest.LogCaptureFixture) -> Cycle:
         clock = time.time() + days * DAY
         engine = Engine(read_settings(str(node.root)), clock=lambda: clock)
         metrics = Metrics()
-        engine.listeners.append(metrics)
+        engine.audience.listeners.append(metrics)
         with caplog.at_level(logging.WARNING):
             assert asyncio.run(one_cycle(engine)) == expected, caplog.text
         return metrics

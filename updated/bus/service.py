@@ -116,7 +116,7 @@ class Bus:
     # ---------------------------------------------------------------------------------------------------- listener
 
     def state_changed(self, before: State, after: State, document: Mapping[str, Any]) -> None:
-        """See `engine.Listener`. Properties are announced at most once in `SIGNAL_SECONDS`."""
+        """See `audience.Listener`. Properties are announced at most once in `SIGNAL_SECONDS`."""
         self._document = document
         if self._connection is None:
             return
@@ -125,13 +125,13 @@ class Bus:
         self._changes.want()
 
     def progressed(self, progress: Progress) -> None:
-        """See `engine.Listener`. At most one signal in `SIGNAL_SECONDS`."""
+        """See `audience.Listener`. At most one signal in `SIGNAL_SECONDS`."""
         self._step = progress
         if self._connection is not None:
             self._steps.want()
 
     def happened(self, effect: Record) -> None:
-        """See `engine.Listener`."""
+        """See `audience.Listener`."""
 
     def _tell_changes(self) -> None:
         now = values(self._document)
