@@ -32,6 +32,10 @@ COMMAND_LIMIT: Final = 180.0
 _OFF_LIMIT: Final = 240.0
 _END_LIMIT: Final = 60.0
 _POLL: Final = 2.0
+_TROUBLES: Final = (
+    "updatectl status", "systemctl --failed --no-pager", "networkctl status --all --no-pager",
+    "journalctl --boot --no-pager --lines=60 -u updated -u updated-health -u systemd-networkd -u systemd-udevd",
+)  # fmt: skip
 _RESETS: Final = ("guest-reset", "host-qmp-system-reset")
 
 Status = Mapping[str, Any]
@@ -261,6 +265,7 @@ class Machine:
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
+                self._tell_troubles()
                 raise TooLong(f"{what} did not come true in {limit:.0f} s; last: {summary!r}\n{self.tail()}")
             try:
                 status = self.status()
@@ -274,6 +279,12 @@ class Machine:
             time.sleep(_POLL)
 
     # --------------------------------------------------------------------------------------------------- within
+
+    def _tell_troubles(self) -> None:
+        """Put into the story what a person would look at."""
+        for command in _TROUBLES:
+            with contextlib.suppress(ConsoleLost, TooLong):
+                self.run(command, check=False)
 
     def _shell(self) -> Console:
         assert self._console is not None, "the machine is off"
