@@ -180,7 +180,7 @@ class Machine:
     def wait_kexec(self, limit: float = BOOT_LIMIT) -> str:
         """Wait until the machine starts a kernel without its firmware, and for a shell of that; the slot."""
         deadline = time.monotonic() + limit
-        while not self.story.has("kexec_core: Starting new kernel"):
+        while not self.story.has(r"Command line: .*\bupdated\.kexec=1\b"):
             if time.monotonic() > deadline:
                 raise TooLong(f"the machine did not kexec; the console says:\n{self.tail()}")
             time.sleep(_POLL)
