@@ -42,4 +42,4 @@ def test_a_kexec_starts_the_release_without_the_loader_and_every_later_reboot_go
     assert node.reboot() == "b"
     assert node.resets == 1
     assert "updated.kexec=1" not in node.read("/proc/cmdline")
-    assert node.status()["running"] == {"slot": "b", "version": "1.1.0", "confirmed": True}
+    node.wait_confirmed("1.1.0")
