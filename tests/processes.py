@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 Found = TypeVar("Found")
+
+# Before a command: what a shell starts in the background ignores SIGINT, and so does all that it starts.
+INTERRUPTIBLE: Final = ("env", "--default-signal=INT")
 
 
 def lives(pid: int) -> bool:

@@ -21,6 +21,7 @@ from tests.cli.schema import misfits
 from tests.fakes.machine import Machine
 from tests.node.conftest import bus, machine, publisher, server
 from tests.node.world import Publisher
+from tests.processes import INTERRUPTIBLE
 from updated.cli import exits
 
 __all__ = ["bus", "machine", "publisher", "server"]
@@ -120,7 +121,7 @@ def test_watch_draws_a_terminal_anew_and_keeps_to_its_size(node: Machine) -> Non
     rows, columns = 12, 60
     inner, outer = os.openpty()
     fcntl.ioctl(outer, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    words = [sys.executable, "-m", "updated.cli", "--root", str(node.root), "--color=never", "watch"]
+    words = [*INTERRUPTIBLE, sys.executable, "-m", "updated.cli", "--root", str(node.root), "--color=never", "watch"]
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     watch = subprocess.Popen(words, stdin=outer, stdout=outer, stderr=outer, env=environment)
     os.close(outer)

@@ -19,6 +19,7 @@ from tests.fakes import firmware, nginx
 from tests.fakes.machine import Machine
 from tests.http.server import Answer, Handler, ranged, status
 from tests.node.world import COMPATIBLE, Publisher, make_machine, shipped
+from tests.processes import INTERRUPTIBLE
 
 IMAGE_SIZE = 200_000
 SLOT_SIZE = "1M"
@@ -186,7 +187,7 @@ def files_except(folder: Callable[[], Path], spoil: Callable[[Handler, bytes], A
 def start_once(machine: Machine) -> subprocess.Popen[str]:
     """A cycle in the background, which SIGINT ends all the same."""
     return subprocess.Popen(
-        ["env", "--default-signal=INT", sys.executable, "-m", "updated", "--root", str(machine.root), "--once"],
+        [*INTERRUPTIBLE, sys.executable, "-m", "updated", "--root", str(machine.root), "--once"],
         env={**os.environ, **machine.environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )

@@ -110,7 +110,7 @@ def test_a_library_of_which_the_compiled_part_is_damaged_fails_it(tree: Tree) ->
 
 
 def test_a_module_that_is_damaged_fails_it(tree: Tree) -> None:
-    (tree.packages / "updated/seal.py").write_bytes(bytes(4096))
+    (tree.packages / "updated/seal.py").write_text("this is no module\n")
     told = tree.judged()
     assert told.result == "fail"
     assert "updated.seal can't be loaded (SyntaxError:" in told.output

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.repository import RepositorySimulator
+from tests.processes import INTERRUPTIBLE
 from updated.core.errors import UpdatedError
 from updated.http import HttpSettings, HttpSource
 from updated.publish.serve import RepositoryServer
@@ -214,9 +215,7 @@ def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_says_how_to_use_it_and_ends_cleanly(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
-    # What a shell starts in the background ignores SIGINT, and so does all that it starts.
-    interruptible = ["env", "--default-signal=INT"]
-    command = [*interruptible, sys.executable, "-m", "updated.publish", "serve", str(folder), "--listen", "127.0.0.1:0"]
+    command = [*INTERRUPTIBLE, sys.executable, "-m", "updated.publish", "serve", str(folder), "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
