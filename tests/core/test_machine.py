@@ -249,6 +249,16 @@ def test_a_withdrawn_release_is_kept_in_mind_until_it_is_out_of_the_boot_referen
     assert out.state.phase is Phase.IDLE
 
 
+def test_what_is_withdrawn_before_it_was_armed_is_forgotten_as_soon_as_that_is_written() -> None:
+    """It never was in the boot reference: nothing there would ever change, and the node would wait for ever."""
+    never_armed = staged().with_changes(phase=Phase.CHECKING, facts=facts(a=GOOD, b=BAD))
+    assert never_armed.target is not None
+    never_armed = never_armed.with_changes(target=replace(never_armed.target, tries=0))
+    state = done(never_armed, None, withdrawn="it was recalled").state
+    out = observed(state, facts(a=GOOD, b=BAD))
+    assert (out.state.target, out.state.phase, out.state.next_check) == (None, Phase.IDLE, NOW)
+
+
 # ------------------------------------------------------------------------------------------------ reboot, roll back
 
 

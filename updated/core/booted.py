@@ -63,8 +63,10 @@ def observed(state: State, event: Started | Observed, policy: Policy) -> Decisio
         return _in_the_new_slot(state, event, policy, state.target)
     if state.target is not None and other_boot:
         return _booted_the_old_slot(state, event, state.target)
-    if state.target is not None and state.target.armed and not facts.view.state(state.target.slot).bootable:
-        # Taken out of the boot reference: by us, since it was withdrawn, or by a person with bootctl.
+    target = state.target
+    if target is not None and (target.armed or target.withdrawn) and not facts.view.state(target.slot).bootable:
+        # Taken out of the boot reference: by us, since it was withdrawn, or by a person with bootctl. What was withdrawn
+        # before it was armed was never in it.
         gone = state.with_changes(phase=resting_phase(state), target=None, next_check=event.now)
         return Decision(gone, (Stop(),) if state.phase is Phase.CHECKING else ())
     if state.leaving:
