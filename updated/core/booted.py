@@ -65,8 +65,8 @@ def observed(state: State, event: Started | Observed, policy: Policy) -> Decisio
         return _booted_the_old_slot(state, event, state.target)
     target = state.target
     if target is not None and (target.armed or target.withdrawn) and not facts.view.state(target.slot).bootable:
-        # Taken out of the boot reference: by us, since it was withdrawn, or by a person with bootctl. What was withdrawn
-        # before it was armed was never in it.
+        # Taken out of the boot reference: by us, since it was withdrawn, or by a person with bootctl. What was
+        # withdrawn before it was armed never was in it.
         gone = state.with_changes(phase=resting_phase(state), target=None, next_check=event.now)
         return Decision(gone, (Stop(),) if state.phase is Phase.CHECKING else ())
     if state.leaving:
