@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from updated.bus.service import error_name
@@ -49,3 +55,24 @@ def test_an_error_of_a_daemon_that_knows_more_codes_is_told_all_the_same() -> No
 
 def test_an_error_without_words_is_told_by_its_name() -> None:
     assert f"the call of Install: {DBUS}NoReply." in str(fault_of(f"{DBUS}NoReply", "", "Install"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(b"REJECTED EXTERNAL\r\n", "does not let this user in"), (b"", "the system bus: ")]
+)
+def test_a_bus_that_lets_nobody_in_or_hangs_up_is_told_in_one_line(tmp_path: Path, answer: bytes, words: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "bus"))
+        listener.listen()
+        called = subprocess.Popen(
+            [sys.executable, "-c", "from updated.cli.change import has_owner; has_owner()"], stderr=subprocess.PIPE,
+            env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={tmp_path}/bus"}, text=True,
+        )  # fmt: skip
+        link, _ = listener.accept()
+        with link:
+            link.recv(4096)
+            link.sendall(answer)
+    told = called.communicate(timeout=60)[1]
+    assert words in told.splitlines()[-1]
+    assert told.splitlines()[-1].startswith("updated.core.errors.UpdatedError: ")
+    assert "never retrieved" not in told

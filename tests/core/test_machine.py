@@ -237,6 +237,11 @@ def test_what_is_staged_gives_way_to_a_newer_release_and_never_to_an_older_one()
         assert decision.state.phase is (Phase.FETCHING if fetched else Phase.STAGED)
 
 
+def test_a_look_that_finds_what_is_staged_already_ends_a_row_of_failures() -> None:
+    looked = staged().with_changes(phase=Phase.CHECKING, failures=4, failing="1.1")
+    assert done(looked, Offer("1.1", "m11", 1)).state.failures == 0
+
+
 def test_a_withdrawn_release_is_kept_in_mind_until_it_is_out_of_the_boot_reference() -> None:
     state = done(staged().with_changes(phase=Phase.CHECKING), None, withdrawn="it was recalled").state
     assert state.target is not None

@@ -146,12 +146,20 @@ def has_owner() -> bool:
 async def _answer(message: Callable[[], Any], *, files: bool = False) -> Any:
     from dbus_next import BusType
     from dbus_next.aio import MessageBus
+    from dbus_next.errors import AuthError
 
+    # When a bus hangs up, the library leaves futures behind that nobody asks; what matters is raised here.
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     try:
         bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=files).connect()
+    except AuthError as error:
+        raise UpdatedError(
+            "not-authorized", "the system bus", f"does not let this user in ({error})",
+            "Call it as a user of this system, not from within another user namespace.",
+        ) from None
     except (OSError, EOFError) as error:
         raise UpdatedError(
-            "daemon-not-running", "the system bus", getattr(error, "strerror", None) or str(error),
+            "daemon-not-running", "the system bus", getattr(error, "strerror", None) or str(error) or "it hung up",
             "Start dbus and the daemon: systemctl start updated.",
         ) from None
     try:

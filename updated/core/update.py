@@ -92,7 +92,8 @@ def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
         leaving = state.with_changes(phase=Phase.STAGED, target=replace(target, withdrawn=event.withdrawn))
         return Decision(leaving, (Invalidate(target.slot), Record("withdrawn", target.version, event.withdrawn)))
     if target is not None and not _is_better(event.offer, target, policy, event.now):
-        return _staged_again(state, event, policy)
+        # It is there: what went wrong before is over.
+        return _staged_again(state.with_changes(failures=0, failing=""), event, policy)
     if event.offer is None:
         later = any(reason.code == "wave" for reason in event.reasons)
         return Decision(state.with_changes(phase=Phase.WAITING if later else resting_phase(state), insist=False))

@@ -214,7 +214,7 @@ def _unpack(decompressor: zstandard.ZstdDecompressor, data: bytes, length: int) 
         return None
 
 
-_MEND = "Put the file back from a copy of the repository, or publish the release again."
+_MEND = "Put the file back from a copy of the repository, or publish its image under a new version."
 
 
 def check(

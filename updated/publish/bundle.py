@@ -175,7 +175,7 @@ def _add(tar: tarfile.TarFile, source: Source, part: Blob) -> None:
     if content.sha256.hexdigest() != part.sha256:
         raise UpdatedError(
             "wrong-digest", f"the file {name}", "differs from its signed digest",
-            "Put the file back from a copy of the repository, or publish the release again.",
+            "Put the file back from a copy of the repository, or publish its image under a new version.",
         )
 
 

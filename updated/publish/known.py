@@ -79,7 +79,7 @@ def _stored_root(blobs: str, component: Component) -> bytes:
     if hashlib.sha256(root).hexdigest() != component.index.sha256:
         raise UpdatedError(
             "wrong-digest", "the chunk index", "is not as its digest says",
-            "Put the file back from a copy of the repository, or publish the release again.",
+            "Put the file back from a copy of the repository, or publish its image under a new version.",
         )  # fmt: skip
     return root
 
