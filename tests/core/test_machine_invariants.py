@@ -39,7 +39,8 @@ TRIES = 2
 # The world begins at 1970-01-01T00:16:40Z, and a step in it takes some seconds: these last for as long as it does.
 HALF_OPEN = Windows(tuple(Window(start=minute, minutes=2) for minute in range(16, 160, 4)))
 WINDOWS = (Windows(), HALF_OPEN, Windows((Window(start=720, minutes=60),)))
-# A check, a download and a trial take 15; a lost command to reboot is given again after ten minutes, and a hold ends after 17.
+# A check, a download and a trial take 15; a lost command to reboot is given again after ten minutes, and a hold ends
+# after 17.
 MOST_STEPS = 70
 PINS = (Pin(), Pin(only="1.1"), Pin(newest="1.2"))
 
