@@ -6,7 +6,10 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -57,22 +60,55 @@ def test_an_error_without_words_is_told_by_its_name() -> None:
     assert f"the call of Install: {DBUS}NoReply." in str(fault_of(f"{DBUS}NoReply", "", "Install"))
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"), [(b"REJECTED EXTERNAL\r\n", "does not let this user in"), (b"", "the system bus: ")]
+ASKED: Final = (
+    "from updated.bus import connection; connection.CONNECT_SECONDS = 0.5; "
+    "from updated.cli.change import has_owner; has_owner()"
 )
-def test_a_bus_that_lets_nobody_in_or_hangs_up_is_told_in_one_line(tmp_path: Path, answer: bytes, words: str) -> None:
+
+
+@contextmanager
+def asked(place: Path) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
+    """One that asks the bus, and the bus's end of its connection, after the client asked to be let in."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "bus"))
+        listener.bind(str(place / "bus"))
         listener.listen()
-        called = subprocess.Popen(
-            [sys.executable, "-c", "from updated.cli.change import has_owner; has_owner()"], stderr=subprocess.PIPE,
-            env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={tmp_path}/bus"}, text=True,
-        )  # fmt: skip
-        link, _ = listener.accept()
-        with link:
-            link.recv(4096)
-            link.sendall(answer)
-    told = called.communicate(timeout=60)[1]
-    assert words in told.splitlines()[-1]
-    assert told.splitlines()[-1].startswith("updated.core.errors.UpdatedError: ")
+        with subprocess.Popen(
+            [sys.executable, "-c", ASKED], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={place}/bus"},
+        ) as client:  # fmt: skip
+            try:
+                listener.settimeout(60)
+                link, _ = listener.accept()
+                with link:
+                    said = b""
+                    while not said.endswith(b"\r\n"):
+                        said += link.recv(4096)
+                    yield client, link
+            finally:
+                client.kill()
+
+
+def last_line(client: subprocess.Popen[str]) -> str:
+    told = client.communicate(timeout=60)[1]
     assert "never retrieved" not in told
+    assert told.splitlines()[-1].startswith("updated.core.errors.UpdatedError: ")
+    return told.splitlines()[-1]
+
+
+def test_a_bus_that_lets_nobody_in_is_told_in_one_line(tmp_path: Path) -> None:
+    with asked(tmp_path) as (client, link):
+        link.sendall(b"REJECTED EXTERNAL\r\n")
+        assert "does not let this user in" in last_line(client)
+
+
+@pytest.mark.parametrize("answer", [b"", b"OK 0123456789abcdef0123456789abcdef\r\n"])
+def test_a_bus_that_hangs_up_is_told_in_one_line(tmp_path: Path, answer: bytes) -> None:
+    with asked(tmp_path) as (client, link):
+        link.sendall(answer)
+        link.shutdown(socket.SHUT_RDWR)
+        assert "the system bus: " in last_line(client)
+
+
+def test_a_bus_that_says_nothing_is_not_waited_for_without_an_end(tmp_path: Path) -> None:
+    with asked(tmp_path) as (client, _):
+        assert "the system bus: does not answer" in last_line(client)

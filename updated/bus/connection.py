@@ -40,7 +40,21 @@ class _Writable:
             return 0
 
 
-class Client(MessageBus):
+class Attentive(MessageBus):
+    """The client, which sees that the bus hangs up before it let anybody in."""
+
+    async def _auth_readline(self) -> str:
+        line = b""
+        while not line.endswith(b"\r\n"):
+            # One byte at a time: what follows the line is no part of it.
+            data = await self._loop.sock_recv(self._sock, 1)
+            if not data:
+                raise EOFError("the bus ended the connection")
+            line += data
+        return line[:-2].decode()
+
+
+class Client(Attentive):
     """The client, as long as no files are sent with it."""
 
     def __init__(self, **options: Any) -> None:
@@ -52,16 +66,6 @@ class Client(MessageBus):
         if len(SignatureTree._cache) > MOST_SIGNATURES:
             SignatureTree._cache.clear()
         return super()._create_unmarshaller()  # type: ignore[no-untyped-call]
-
-    async def _auth_readline(self) -> str:
-        line = b""
-        while not line.endswith(b"\r\n"):
-            # One byte at a time: what follows the line is no part of it.
-            data = await self._loop.sock_recv(self._sock, 1)
-            if not data:
-                raise EOFError("the bus ended the connection")
-            line += data
-        return line[:-2].decode()
 
 
 class Connection:

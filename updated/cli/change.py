@@ -145,17 +145,23 @@ def has_owner() -> bool:
 
 async def _answer(message: Callable[[], Any], *, files: bool = False) -> Any:
     from dbus_next import BusType
-    from dbus_next.aio import MessageBus
     from dbus_next.errors import AuthError
+
+    from updated.bus.connection import CONNECT_SECONDS, Attentive
 
     # When a bus hangs up, the library leaves futures behind that nobody asks; what matters is raised here.
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     try:
-        bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=files).connect()
+        bus = Attentive(bus_type=BusType.SYSTEM, negotiate_unix_fd=files)
+        await asyncio.wait_for(bus.connect(), CONNECT_SECONDS)
     except AuthError as error:
         raise UpdatedError(
             "not-authorized", "the system bus", f"does not let this user in ({error})",
             "Call it as a user of this system, not from within another user namespace.",
+        ) from None
+    except TimeoutError:
+        raise UpdatedError(
+            "daemon-not-running", "the system bus", "does not answer", "Restart dbus, or reboot."
         ) from None
     except (OSError, EOFError) as error:
         raise UpdatedError(
