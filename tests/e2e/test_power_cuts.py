@@ -30,18 +30,24 @@ AROUND_THE_FLIP: tuple[Cut, ...] = (
 ORDER = ("idle", "checking", "fetching", "sealing", "staged", "rebooting", "trial")
 # A boot whose power is cut is a try that failed; these are more than there are cuts.
 TRIES = "[boot]\ntries = 7\n"
+# Seconds: longer than the waits for a trial take.
+PROBATION = 90
 # Disks that the log of writes gave, and that are booted besides being judged.
 BOOTED = 3
+
+
+def is_over(status: Status) -> bool:
+    """Whether 1.1.0 is confirmed."""
+    return status["running"]["slot"] == "b" and bool(status["running"]["confirmed"])
 
 
 def has_come_to(stage: str) -> Callable[[Status], bool]:
     """Whether the update is in a phase, or beyond it; or whether 1.1.0 is confirmed."""
 
     def come(status: Status) -> bool:
-        new = status["running"]["slot"] == "b"
         if stage == "confirmed":
-            return new and bool(status["running"]["confirmed"])
-        return new or (status["target"] is not None and ORDER.index(status["phase"]) >= ORDER.index(stage))
+            return is_over(status)
+        return status["running"]["slot"] == "b" or (status["target"] is not None and ORDER.index(status["phase"]) >= ORDER.index(stage))
 
     return come
 
@@ -58,12 +64,13 @@ def has_come_to(stage: str) -> Callable[[Status], bool]:
 def test_a_machine_whose_power_is_cut_again_and_again_ends_with_the_new_release_confirmed(
     node: Node, repository: Repository, life: Sequence[Cut]
 ) -> None:
-    node.configure(more=TRIES)
+    node.configure(more=TRIES, probation=PROBATION)
     old, release = node.slot_digest("a"), repository.release("1.1.0")
     chance = random.Random(len(life))
     node.check()
     for stage, most in life:
-        node.wait_for(has_come_to(stage), UPDATE_LIMIT, what=f"that the update comes to {stage}")
+        status = node.wait_for(has_come_to(stage), UPDATE_LIMIT, what=f"that the update comes to {stage}")
+        assert is_over(status) == (stage == "confirmed")
         time.sleep(chance.uniform(0, most))
         node.power_cut()
         node.start()
