@@ -166,7 +166,12 @@ def test_a_staged_release_that_was_not_armed_is_sealed_again_after_a_restart() -
     unarmed = replace(staged(), target=Target("1.1", "m11", "b"), facts=facts())
     decision = started(unarmed, facts())
     assert decision.state.phase is Phase.SEALING
-    assert kinds(decision) == [effects.Seal]
+    assert kinds(decision) == [effects.Invalidate, effects.Seal]
+
+
+def test_what_was_armed_unheard_does_not_boot_when_its_seal_fails() -> None:
+    unheard = replace(staged(), target=Target("1.1", "m11", "b"))
+    assert started(unheard, unheard.facts).effects[0] == effects.Invalidate("b")
 
 
 def test_what_somebody_took_out_of_the_boot_reference_is_not_rebooted_into() -> None:
@@ -265,6 +270,42 @@ def test_what_is_withdrawn_before_it_was_armed_is_forgotten_as_soon_as_that_is_w
 
 
 # ------------------------------------------------------------------------------------------------ reboot, roll back
+
+
+@pytest.mark.parametrize("tries", [0, 3])
+def test_a_withdrawn_release_that_is_out_of_the_boot_reference_did_not_fail_even_after_a_power_cut(tries: int) -> None:
+    withdrawn = replace(staged(), target=Target("1.1", "m11", "b", tries=tries, withdrawn="it was recalled: sick"))
+    decision = started(withdrawn, facts(boot="boot-2"))
+    assert (decision.state.phase, decision.state.target, decision.state.denied) == (Phase.IDLE, None, ())
+    assert not decision.effects
+
+
+def test_a_recall_that_was_taken_back_before_it_was_acted_upon_is_forgotten() -> None:
+    state = checking(target=Target("1.1", "m11", "b", withdrawn="it was recalled: sick"))
+    decision = done(state, Offer("1.1", "m11", 5))
+    assert decision.state.target == Target("1.1", "m11", "b")
+    assert kinds(decision) == [effects.Baseline, effects.Arm]
+
+
+def arming_while_checking() -> State:
+    unarmed = replace(staged(), target=Target("1.1", "m11", "b"), facts=facts())
+    return decide(unarmed, events.CheckRequested(NOW, 0.5, "root"), POLICY).state
+
+
+def test_what_is_armed_during_a_look_is_known_to_be() -> None:
+    armed = decide(arming_while_checking(), events.ArmDone(NOW, 0.5, 3), POLICY)
+    assert armed.state.phase is Phase.CHECKING
+    assert armed.state.target is not None
+    assert armed.state.target.armed
+    assert [effect.kind for effect in armed.effects if isinstance(effect, effects.Record)] == ["staged"]
+
+
+def test_what_is_being_armed_is_not_forgotten_with_the_look_that_is_given_up() -> None:
+    checking = arming_while_checking()
+    given_up = decide(checking, events.ChannelRequested(NOW, 0.5, "root", "beta"), POLICY).state
+    assert (given_up.phase, given_up.target) == (Phase.STAGED, checking.target)
+    again = started(checking, facts(b=TRIAL))
+    assert (again.state.phase, again.state.target) == (Phase.SEALING, checking.target)
 
 
 def rolling_back() -> State:
@@ -485,6 +526,26 @@ def test_a_hook_that_refuses_leaves_the_release_staged_says_why_and_is_asked_aga
     again = decide(state, events.Tick(state.next_check, 0.5), POLICY)
     assert kinds(again) == [effects.Baseline, effects.AskHooks]
     assert not again.state.reasons
+
+
+@pytest.mark.parametrize("tries", [0, 3])
+def test_a_release_whose_reboot_fails_for_long_is_looked_up_again_before_the_next_try(tries: int) -> None:
+    error = UpdatedError("boot-reference", "the boot reference", "can't be written", "Look.")
+    state = replace(staged(), target=Target("1.1", "m11", "b", tries=tries), last_check=NOW, error=error, failures=5)
+    soon, late = NOW + POLICY.interval - 1, NOW + POLICY.interval
+    soon_again = decide(replace(state, next_check=soon), events.Tick(soon, 0.5), POLICY)
+    assert effects.Baseline in kinds(soon_again)
+    looking = decide(replace(state, next_check=late), events.Tick(late, 0.5), POLICY)
+    assert kinds(looking) == [effects.Check]
+    recalled = events.CheckDone(late, 0.5, None, (), withdrawn="it was recalled: sick")
+    assert kinds(decide(looking.state, recalled, POLICY)) == [effects.Invalidate, effects.Record]
+    still_there = decide(looking.state, events.CheckDone(late, 0.5, Offer("1.1", "m11", 5), ()), POLICY)
+    assert effects.Baseline in kinds(still_there)
+    assert still_there.state.failures == 5
+    newer = decide(looking.state, events.CheckDone(late, 0.5, Offer("1.2", "m12", 5), ()), POLICY)
+    assert newer.state.failures == 0
+    away = decide(looking.state, events.Failed(late, 0.5, NETWORK), POLICY).state
+    assert effects.Baseline in kinds(decide(away, events.Tick(away.next_check, 0.5), POLICY))
 
 
 def test_a_person_who_insists_reboots_without_the_hooks() -> None:

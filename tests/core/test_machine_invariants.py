@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
+from itertools import takewhile
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -36,6 +37,8 @@ from updated.core.windows import Window, Windows
 REFUSED = UpdatedError("hook-refused", "the pre-reboot hook drain", "failed", "Wait.")
 NETWORK = UpdatedError("unreachable", "the server", "is away", "Wait.")
 TRIES = 2
+# As in the engine.
+WORK = (effects.Check, effects.Fetch, effects.Seal)
 # The world begins at 1970-01-01T00:16:40Z, and a step in it takes some seconds: these last for as long as it does.
 HALF_OPEN = Windows(tuple(Window(start=minute, minutes=2) for minute in range(16, 160, 4)))
 WINDOWS = (Windows(), HALF_OPEN, Windows((Window(start=720, minutes=60),)))
@@ -75,7 +78,7 @@ class Node(RuleBasedStateMachine):
         self.wants_reboot = False
         self.saved = first_state(self.facts(), 0.5)
         self.state = self.saved
-        self.queue: list[Effect] = []
+        self.queue: list[list[Effect]] = []
         # The version for which the last baseline was taken in this boot, and whether the hooks had their say.
         self.baseline = ""
         self.hooks_passed = self.forced = False
@@ -100,8 +103,14 @@ class Node(RuleBasedStateMachine):
         self.state = decision.state
         self.check_windows(decision.effects)
         if any(isinstance(effect, effects.Stop) for effect in decision.effects):
-            self.queue.clear()
-        self.queue += decision.effects
+            # Only the work is given up, and what was decided together with it and comes after.
+            self.queue = [list(takewhile(lambda effect: not isinstance(effect, WORK), batch)) for batch in self.queue]
+        self.queue = [batch for batch in (*self.queue, list(decision.effects)) if batch]
+
+    def next_effect(self) -> Effect:
+        (effect, *rest), *batches = self.queue
+        self.queue = [rest, *batches] if rest else batches
+        return effect
 
     def check_windows(self, decided: tuple[Effect, ...]) -> None:
         """What nobody asked for is begun in its window alone, and what a pin forbids not at all."""
@@ -244,7 +253,7 @@ class Node(RuleBasedStateMachine):
     @precondition(lambda self: self.queue)
     @rule(twice=st.booleans(), lost=st.booleans())
     def an_effect_is_done(self, twice: bool, lost: bool) -> None:
-        effect = self.queue.pop(0)
+        effect = self.next_effect()
         outcome = self.play(effect)
         if twice:
             outcome = self.play(effect)
@@ -261,20 +270,20 @@ class Node(RuleBasedStateMachine):
     @precondition(lambda self: self.queue)
     @rule()
     def an_effect_fails(self) -> None:
-        effect = self.queue.pop(0)
+        effect, *_ = self.queue.pop(0)
         if isinstance(effect, effects.Fetch):
             self.content[effect.target.slot] = None
+        if isinstance(effect, effects.Fetch | effects.Seal):
             self.verified[effect.target.slot] = False
-        self.queue.clear()
         self.hooks_passed = self.forced = False
         self.submit(self.event(events.Failed, error=NETWORK))
 
-    @precondition(lambda self: any(isinstance(effect, effects.AskHooks) for effect in self.queue))
+    @precondition(lambda self: self.queue and any(isinstance(each, effects.AskHooks) for each in self.queue[0]))
     @rule()
     def a_hook_refuses(self) -> None:
-        while not isinstance(self.queue[0], effects.AskHooks):
+        while not isinstance(self.queue[0][0], effects.AskHooks):
             self.an_effect_is_done(twice=False, lost=False)
-        self.queue.clear()
+        self.queue.pop(0)
         self.forced = False
         self.submit(self.event(events.Failed, error=REFUSED))
         assert not self.wants_reboot
@@ -282,9 +291,9 @@ class Node(RuleBasedStateMachine):
 
     @rule()
     def power_cut(self) -> None:
-        if self.queue and isinstance(self.queue[0], effects.Fetch):
-            self.content[self.queue[0].target.slot] = None
-            self.verified[self.queue[0].target.slot] = False
+        if self.queue and isinstance(fetch := self.queue[0][0], effects.Fetch):
+            self.content[fetch.target.slot] = None
+            self.verified[fetch.target.slot] = False
         self.boot()
 
     @rule()
@@ -323,7 +332,7 @@ class Node(RuleBasedStateMachine):
     @rule()
     def a_person_reboots_by_force(self) -> None:
         self.submit(self.event(events.RebootRequested, by="root", force=True))
-        self.forced = self.forced or any(isinstance(effect, effects.Reboot) for effect in self.queue)
+        self.forced = self.forced or any(isinstance(each, effects.Reboot) for batch in self.queue for each in batch)
 
     @rule(channel=st.sampled_from(["stable", "beta"]))
     def a_person_chooses_a_channel(self, channel: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bootctl.model import SlotState
 from updated.core.decision import Decision, denied_with, resting_phase
-from updated.core.effects import Effect, Record, Reject, Seal, Stop
+from updated.core.effects import Effect, Invalidate, Record, Reject, Seal, Stop
 from updated.core.errors import UpdatedError
 from updated.core.events import Event, Observed, Started
 from updated.core.policy import Policy, with_reboot
@@ -23,7 +23,8 @@ def started(state: State, event: Started, policy: Policy) -> Decision:
         decision = started(state.with_changes(importing=False, error=error), event, policy)
         return Decision(decision.state, (record, *decision.effects))
     if state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING, Phase.WAITING):
-        keep = state.target if state.target is not None and state.target.armed else None
+        staged = state.target is not None and (state.target.armed or state.phase is Phase.CHECKING)
+        keep = state.target if staged else None
         phase = resting_phase(state) if keep is None else Phase.STAGED
         state = state.with_changes(phase=phase, target=keep, offer=None, next_check=event.now)
     elif state.phase is Phase.REBOOTING and state.target is not None and event.facts.boot_id == state.facts.boot_id:
@@ -31,7 +32,9 @@ def started(state: State, event: Started, policy: Policy) -> Decision:
     decision = observed(state, event, policy)
     after = decision.state
     if after.phase is Phase.STAGED and after.target is not None and not after.target.armed:
-        return Decision(after.with_changes(phase=Phase.SEALING), (*decision.effects, Seal(after.target)))
+        # It may be armed, and nobody heard of it; what does not pass the seal shall not boot.
+        again = (Invalidate(after.target.slot), Seal(after.target))
+        return Decision(after.with_changes(phase=Phase.SEALING), (*decision.effects, *again))
     if after.leaving and after.phase is Phase.REBOOTING and not decision.effects:
         return leave_slot(after)
     return decision
@@ -61,9 +64,11 @@ def observed(state: State, event: Started | Observed, policy: Policy) -> Decisio
             return _fall_back(state, event, left, verdict.reason or "its health checks failed")
     if state.target is not None and state.target.slot == facts.slot:
         return _in_the_new_slot(state, event, policy, state.target)
-    if state.target is not None and other_boot:
-        return _booted_the_old_slot(state, event, state.target)
     target = state.target
+    # What was withdrawn and is out of the boot reference did not fail, even if a power cut came before that was saved.
+    taken_out = target is not None and bool(target.withdrawn) and facts.view.state(target.slot) == SlotState()
+    if target is not None and other_boot and not taken_out:
+        return _booted_the_old_slot(state, event, target)
     if target is not None and (target.armed or target.withdrawn) and not facts.view.state(target.slot).bootable:
         # Taken out of the boot reference: by us, since it was withdrawn, or by a person with bootctl. What was
         # withdrawn before it was armed never was in it.

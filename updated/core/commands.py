@@ -185,7 +185,8 @@ def _not_looked(state: State) -> State:
 
 
 def _given_up(state: State) -> State:
-    if state.target is not None and state.target.armed:
+    # In a check the target is what is staged: it is armed all the same, if it is not yet.
+    if state.target is not None and (state.target.armed or state.phase is Phase.CHECKING):
         return state.with_changes(phase=Phase.STAGED, insist=False)
     return state.with_changes(phase=resting_phase(state), target=None, insist=False)
 

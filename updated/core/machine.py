@@ -86,6 +86,7 @@ TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     },
     (Phase.WAITING, Tick): update.tick_waiting,
     (Phase.CHECKING, CheckDone): update.check_done,
+    (Phase.CHECKING, ArmDone): update.armed_while_checking,
     (Phase.CHECKING, CheckRequested): commands.at_it_already,
     (Phase.CHECKING, InstallRequested): commands.install_while_checking,
     (Phase.CHECKING, ImportRequested): commands.import_while_checking,

@@ -79,6 +79,7 @@ def begin_check(state: State) -> Decision:
 def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
     """Nothing new: rest. A release: install it, or wait with the reasons."""
     again = event.offer is not None and event.offer.manifest == state.failing
+    row = state.failures if _reboot_failed(state) else 0
     state = state.with_changes(
         last_check=event.now, next_check=next_check(policy, event.now, event.chance), reasons=event.reasons,
         error=None, failures=state.failures if again else 0, offer=event.offer, expiries=event.expiries,
@@ -92,8 +93,9 @@ def check_done(state: State, event: CheckDone, policy: Policy) -> Decision:
         leaving = state.with_changes(phase=Phase.STAGED, target=replace(target, withdrawn=event.withdrawn))
         return Decision(leaving, (Invalidate(target.slot), Record("withdrawn", target.version, event.withdrawn)))
     if target is not None and not _is_better(event.offer, target, policy, event.now):
-        # It is there: what went wrong before is over.
-        return _staged_again(state.with_changes(failures=0, failing=""), event, policy)
+        # It is there: what went wrong before is over, but for a reboot that was not to be had.
+        kept = state.with_changes(target=replace(target, withdrawn=""), failures=row, failing="")
+        return _staged_again(kept, event, policy)
     if event.offer is None:
         later = any(reason.code == "wave" for reason in event.reasons)
         return Decision(state.with_changes(phase=Phase.WAITING if later else resting_phase(state), insist=False))
@@ -200,10 +202,23 @@ def arm_done(state: State, event: ArmDone, policy: Policy) -> Decision:
     """Reboots when that is allowed."""
     if state.target is None:
         return Decision(state.with_changes(phase=resting_phase(state)))
-    target = replace(state.target, tries=event.tries, staged=state.target.staged or event.now)
-    text = f"slot {target.slot} boots next, with {event.tries} tries" + ("; it is urgent" if target.urgent else "")
+    target, record = _armed(state.target, event)
     decision = _staged_again(state.with_changes(target=target, error=None), event, policy)
-    return Decision(decision.state, (Record("staged", target.version, text), *decision.effects))
+    return Decision(decision.state, (record, *decision.effects))
+
+
+def armed_while_checking(state: State, event: ArmDone, policy: Policy) -> Decision:
+    """Keeps it in mind; the check says what follows."""
+    if state.target is None:
+        return Decision(state)
+    target, record = _armed(state.target, event)
+    return Decision(state.with_changes(target=target), (record,))
+
+
+def _armed(target: Target, event: ArmDone) -> tuple[Target, Record]:
+    text = f"slot {target.slot} boots next, with {event.tries} tries" + ("; it is urgent" if target.urgent else "")
+    armed = replace(target, tries=event.tries, staged=target.staged or event.now)
+    return armed, Record("staged", target.version, text)
 
 
 def tick_staged(state: State, event: Tick, policy: Policy) -> Decision:
@@ -215,15 +230,29 @@ def tick_staged(state: State, event: Tick, policy: Policy) -> Decision:
     if not state.target.armed:
         if state.error is None or not is_due(policy, state.next_check, event.now):
             return Decision(state)  # without an error it is being done: a baseline takes its time
+        if _looks_first(state, policy, event.now):
+            return begin_check(state)
         return Decision(state.with_changes(error=None), _arm(state.target, policy))
-    went_wrong = state.error is not None and state.error.code in OF_THE_REBOOT
-    if went_wrong and not is_due(policy, state.next_check, event.now):
+    if _reboot_failed(state) and not is_due(policy, state.next_check, event.now):
         return Decision(state)
+    if _looks_first(state, policy, event.now):
+        return begin_check(state)
     if not reboot_obstacles(state, policy, event.now):
         return _staged_again(state, event, policy)
     if is_time_to_look(state, policy, event.now) and not pauses(state, policy, event.now):
         return begin_check(state)
     return Decision(state.with_changes(reasons=reboot_obstacles(state, policy, event.now)))
+
+
+def _reboot_failed(state: State) -> bool:
+    return state.target is not None and state.error is not None and state.error.code in OF_THE_REBOOT
+
+
+def _looks_first(state: State, policy: Policy, now: int) -> bool:
+    """Whether a reboot that fails again and again waits for a look: what is staged may have been recalled since."""
+    old = state.last_check is not None and abs(now - state.last_check) >= policy.interval
+    due = old and is_time_to_look(state, policy, now)
+    return due and _reboot_failed(state) and not pauses(state, policy, now)
 
 
 def _staged_again(state: State, event: Event, policy: Policy) -> Decision:
