@@ -80,9 +80,10 @@ def _watchdog(root: str) -> list[str]:
     with contextlib.suppress(OSError):
         names = sorted(os.listdir(below(root, WATCHDOGS)))
     for name in names:
-        path = below(root, f"{WATCHDOGS}/{name}/bootstatus")
-        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
-            if int(file.read(32)) & CARD_RESET:
+        with contextlib.suppress(OSError, ValueError):
+            with open(below(root, f"{WATCHDOGS}/{name}/bootstatus"), encoding="ascii") as file:
+                status = int(file.read(32))
+            if status & CARD_RESET:
                 return ["the watchdog says that it reset the machine"]
     return []
 

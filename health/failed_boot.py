@@ -64,13 +64,14 @@ def records(root: str, *, since: float = 0) -> dict[str, bytes]:
     """
     paths = []
     for folder in PSTORE:
-        for where, _, names in os.walk(below(root, folder)):
-            paths += [os.path.join(where, name) for name in names]
+        with contextlib.suppress(OSError):
+            for where, _, names in os.walk(below(root, folder)):
+                paths += [os.path.join(where, name) for name in names]
     found: dict[str, bytes] = {}
     young = [path for path in paths if -_age(path) >= since]
     for path in sorted(young, key=_age)[:PSTORE_RECORDS]:
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            found[f"pstore-{os.path.basename(path)}"] = file.read()[-PSTORE_LIMIT:]
+        with contextlib.suppress(OSError):
+            found.setdefault(f"pstore-{os.path.basename(path)}", system.tail(path, PSTORE_LIMIT))
     return found
 
 

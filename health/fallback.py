@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from bootctl import durable
 from bootctl.model import BootView
-from health import ending, system
+from health import system
 from health.rootdir import below
 
 NOTE = "/var/lib/updated/health/fallback.json"
@@ -45,13 +45,16 @@ def find(root: str, view: BootView, active: str, boot_id: str | None) -> Fallbac
     if noted_before is not None and noted_before.slot == slot:
         return None
     rejected = _rejected(root, slot) if view.state(slot).priority == 0 else None
-    found = rejected or _not_up(slot, ending.find(root, slot, boot_id))
+    found = rejected or _not_up(root, slot, boot_id)
     note = {**asdict(found), "boot_id": boot_id}
     system.store(root, NOTE, json.dumps(note).encode(errors="replace") + b"\n")
     return found
 
 
-def _not_up(slot: str, ended: ending.Ending) -> Fallback:
+def _not_up(root: str, slot: str, boot_id: str | None) -> Fallback:
+    from health import ending  # only a boot after a fallback needs it
+
+    ended = ending.find(root, slot, boot_id)
     reason = f"slot {slot} did not come up on trial"
     return Fallback(slot, ended.version, f"{reason}: {ended.cause}" if ended.cause else reason, ended.cause)
 
@@ -68,8 +71,7 @@ def _rejected(root: str, slot: str) -> Fallback | None:
 
 def _read(root: str, path: str) -> Fallback | None:
     try:
-        with open(below(root, path), "rb") as file:
-            value = json.load(file)
+        value = json.loads(system.tail(below(root, path), system.DOCUMENT_LIMIT))
         slot, version, reason = value["slot"], value["version"], value["reason"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

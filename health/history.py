@@ -12,6 +12,8 @@ from health.rootdir import below
 HISTORY = "/var/lib/updated/health/history.jsonl"
 SIZE_LIMIT = 64 * 1024
 KEPT_LINES = 100
+READ_LIMIT = 1024 * 1024
+"""Bytes that are read, the last ones: more than the lines that are kept can have."""
 REASON_LIMIT = 500
 
 
@@ -34,8 +36,7 @@ def append(
 def read(root: str) -> Iterator[dict[str, Any]]:
     """The lines that can be read; a damaged one is skipped."""
     try:
-        with open(below(root, HISTORY), "rb") as file:
-            lines = file.read().split(b"\n")
+        lines = system.tail(below(root, HISTORY), READ_LIMIT).split(b"\n")
     except OSError:
         return
     for line in lines:

@@ -1,6 +1,8 @@
 """What the system below a root says of itself, and the files in which health tells others."""
 
+import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from bootctl import durable
@@ -16,6 +18,8 @@ REJECTION = "/var/lib/updated/health/rejected.json"
 MOTD = "/run/motd.d/updated-health"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 UPTIME = "/proc/uptime"
+DOCUMENT_LIMIT = 4 * 1024 * 1024
+"""Bytes of a document that are read, which is far more than is ever written."""
 
 
 def image_version(root: str) -> str | None:
@@ -99,13 +103,24 @@ def store(root: str, path: str, data: bytes, *, mode: int = 0o644) -> None:
     durable.write_file(outside, data, mode=mode)
 
 
+def tail(path: str, limit: int) -> bytes:
+    """The last `limit` bytes of a file. Raises OSError, also for what is no file: a pipe would be waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+        return os.pread(descriptor, limit, max(found.st_size - limit, 0))
+    finally:
+        os.close(descriptor)
+
+
 def this_boots_verdict(root: str) -> str | None:
     """The verdict that was reached in this boot; None without one, or when its file is damaged."""
     import json
 
     try:
-        with open(below(root, VERDICT), "rb") as file:
-            document = json.load(file)
+        document = json.loads(tail(below(root, VERDICT), DOCUMENT_LIMIT))
         verdict, judged = document["verdict"], document["boot_id"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

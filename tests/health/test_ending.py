@@ -4,6 +4,7 @@ import calendar
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from health import ending
 from health.ending import IN_PROBATION, Ending, find, of_history
-from tests.health.conftest import GOOD, LAST_TRY, Machine, Put
+from health.failed_boot import records
+from tests.health.conftest import GOOD, LAST_TRY, REJECTED, Machine, Put
 
 BEFORE, ARMED, AFTER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"
 NOW = "the boot after"
@@ -137,6 +139,85 @@ def test_a_watchdog_is_not_asked_when_more_is_known(armed: Path, put: Put) -> No
     put("sys/class/watchdog/watchdog0/bootstatus", "32")
     record(put, "sys/fs/pstore/dmesg-efi-1", PANIC, AFTER)
     assert find(str(armed), "b", NOW).cause == PANICKED
+
+
+# ---------------------------------------------------------------------------------------------------------- damage
+
+HISTORY = "var/lib/updated/health/history.jsonl"
+RECORD = "sys/fs/pstore/dmesg-efi-1"
+REJECTED_BEFORE = "var/lib/updated/health/rejected.json"
+
+
+def huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+def binary(path: Path) -> None:
+    path.write_bytes(bytes(range(256)) * 100)
+
+
+def nested(path: Path) -> None:
+    path.write_bytes(b"[" * 100_000)
+
+
+def of_another_encoding(path: Path) -> None:
+    path.write_bytes(json.dumps(line("1", reason="é"), ensure_ascii=False).encode("latin-1"))
+
+
+def to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("damage", [huge, binary, nested, of_another_encoding, to_itself, Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("name", [HISTORY, RECORD])
+@pytest.mark.timeout(60)
+def test_whatever_lies_in_place_of_a_file_tells_nothing_and_holds_nobody_up(
+    armed: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    path = armed / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    damage(path)
+    assert find(str(armed), "b", NOW) == Ending("1.2.0", None)
+
+
+@pytest.mark.parametrize("damage", [huge, os.mkfifo])
+@pytest.mark.parametrize("name", [HISTORY, RECORD, REJECTED_BEFORE])
+@pytest.mark.timeout(120)
+def test_a_boot_after_a_fallback_is_judged_whatever_lies_in_place_of_a_file(
+    machine: Machine, name: str, damage: Callable[[Path], None]
+) -> None:
+    machine.write("proc/cmdline", "quiet updated.slot=a\n")
+    path = machine.set(GOOD, REJECTED if name == REJECTED_BEFORE else LAST_TRY).root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    damage(path)
+    assert machine.health().returncode == 0
+    assert kept(machine, "fallback.json")["reason"] == "slot b did not come up on trial"
+
+
+@pytest.mark.parametrize("folder", ["sys/fs/pstore", "var/lib/systemd/pstore", "sys/class/watchdog",
+                                    "sys/class/watchdog/watchdog0"])  # fmt: skip
+def test_a_folder_that_is_a_link_to_itself_tells_nothing(armed: Path, folder: str) -> None:
+    path = armed / folder
+    path.parent.mkdir(parents=True)
+    to_itself(path)
+    assert find(str(armed), "b", NOW) == Ending("1.2.0", None)
+
+
+def test_the_end_of_a_history_that_grew_beyond_all_bounds_is_read(armed: Path) -> None:
+    path = armed / HISTORY
+    huge(path)
+    with path.open("ab") as file:
+        file.write(b"\n" + json.dumps(line("1")).encode() + b"\n")
+    assert find(str(armed), "b", NOW) == Ending("1.2.0", DEADLINE)
+
+
+def test_of_two_records_with_one_name_the_newer_one_is_told_and_kept(armed: Path, put: Put) -> None:
+    """systemd-pstore.service calls what it puts together dmesg.txt, in a folder of each boot."""
+    record(put, "var/lib/systemd/pstore/17/dmesg.txt", PANIC.replace(b"init", b"idle"), "2026-01-02T10:00:00Z")
+    record(put, "var/lib/systemd/pstore/18/dmesg.txt", PANIC, AFTER)
+    assert find(str(armed), "b", NOW).cause == PANICKED
+    assert records(str(armed)) == {"pstore-dmesg.txt": PANIC}
 
 
 # ------------------------------------------------------------------------------------------------- what is made of it

@@ -75,6 +75,11 @@ def test_a_boot_loads_nothing_before_its_checks_that_is_for_afterwards_or_for_a_
     assert not {"json", "health.baseline", "health.comparison", "health.judgement", "health.record"} & loaded
 
 
+def test_what_only_a_boot_after_a_fallback_needs_is_not_loaded_for_others() -> None:
+    loaded = modules("-c", "import sys, health.judging, health.aftermath; print(*sys.modules)")
+    assert not {"health.ending", "calendar", "datetime", "locale"} & loaded
+
+
 def test_where_no_file_is_toml_nothing_that_reads_it_is_loaded(tmp_path: Path, put: Put) -> None:
     put("boot/grub/grubenv", grubenv({"ORDER": "B A", "A_OK": "1", "B_OK": "1"}))
     put("proc/cmdline", "updated.slot=b\n")

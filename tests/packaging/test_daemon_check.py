@@ -88,6 +88,14 @@ def test_a_daemon_with_all_of_its_packages_passes(tree: Tree) -> None:
     assert tree.judged() == Attempt("pass", "updated and its packages can be loaded\n")
 
 
+def test_it_writes_nothing_even_where_nobody_compiled_the_packages(tree: Tree) -> None:
+    for folder in [each for each in tree.home.rglob("__pycache__") if not each.is_symlink()]:
+        shutil.rmtree(folder)
+    before = sorted(tree.home.rglob("*"))
+    assert tree.judged().result == "pass"
+    assert sorted(tree.home.rglob("*")) == before
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_package_that_is_missing_fails_it_and_is_named(tree: Tree, library: str) -> None:
     told = tree.without(library).judged()

@@ -57,16 +57,16 @@ class Tree:
         """Both packages."""
         return sorted((self.folder / "dist").iterdir())
 
-    def build(self, epoch: int = EPOCH) -> bool:
-        """Whether packages were built, and not found."""
+    def build(self, epoch: int = EPOCH, path: str = os.environ["PATH"]) -> bool:
+        """Whether packages were built, and not found; with the programs of `path`."""
         before = self._identity()
         built = subprocess.run(
             [self.folder / "packaging/debian/build", self.folder / "build/deb", self.folder / "dist"],
-            capture_output=True, text=True, check=False, timeout=120,
-            env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch)},
+            capture_output=True, text=True, check=False, timeout=170,
+            env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "PATH": path},
         )  # fmt: skip
         assert built.returncode == 0, built.stdout + built.stderr
-        assert len(self.packages) == len(NAMES)
+        assert len(self.packages) >= len(NAMES)
         return self._identity() != before
 
     def _identity(self) -> list[tuple[int, int]]:
@@ -144,3 +144,34 @@ def test_a_change_is_packaged(tree: Tree, path: str, change: Callable[[Path], No
 
 def test_another_time_is_packaged(tree: Tree) -> None:
     assert tree.build(EPOCH + 1)
+
+
+def test_of_another_version_only_what_somebody_else_put_there_stays(tree: Tree) -> None:
+    other = tree.folder / "dist/updated_0.9.0-1_all.deb"
+    other.write_bytes(tree.packages[-1].read_bytes())
+    (tree.folder / "pyproject.toml").write_text('version = "2.0.0"\n')
+    assert tree.build()
+    architecture = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout
+    built = [f"{name}_2.0.0-1_{architecture.strip()}.deb" for name in NAMES]
+    assert [path.name for path in tree.packages] == sorted([other.name, *built])
+    assert not tree.build()
+
+
+MOVE = """\
+#!/bin/sh
+/bin/mv "$@" || exit 1
+for last; do :; done
+case $last in */dist/) for each in "$last"*.deb; do echo of other sources >>"$each"; done ;; esac
+"""
+
+
+def test_what_another_build_put_there_meanwhile_is_not_taken_for_its_own(tree: Tree) -> None:
+    (tree.folder / "updated/program.py").write_text("print(2)\n")
+    move = tree.folder / "programs/mv"
+    move.parent.mkdir()
+    move.write_text(MOVE)
+    move.chmod(0o755)
+    assert tree.build(path=f"{move.parent}:{os.environ['PATH']}")
+    assert all(path.read_bytes().endswith(b"of other sources\n") for path in tree.packages)
+    assert tree.build()
+    assert not tree.build()
