@@ -40,11 +40,13 @@ powercut: $(STAMP) ## Cut each change of the boot reference at each write; see p
 	$(BIN)/pytest tests/crash tests/qemu --every-cut --write-table
 
 # What is built for the machines is kept in build/e2e, and so are their logs.
+# Two machines at a time, since QEMU without KVM takes a core for each.
+TWO_MACHINES := -n 2 --maxschedchunk 1 --e2e=all
 e2e: $(STAMP) deb ## Boot the machine image in QEMU, and go through all scenarios with both loaders
-	$(BIN)/pytest tests/e2e --e2e=all -m 'not powercut'
+	$(BIN)/pytest tests/e2e $(TWO_MACHINES) -m 'not powercut'
 
 e2e-powercut: $(STAMP) deb ## Cut the power of whole machines 24 times, and the log of their writes at each write
-	$(BIN)/pytest tests/e2e --e2e=all -m powercut
+	$(BIN)/pytest tests/e2e $(TWO_MACHINES) -m powercut
 
 SUITE ?= build/tuf-conformance
 conformance: $(STAMP) ## The public TUF conformance suite, from its checkout SUITE=

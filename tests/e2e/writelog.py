@@ -28,7 +28,6 @@ from typing import Final
 from bootctl import gpt
 
 FLUSH: Final = 1
-FUA: Final = 2
 DISCARD: Final = 4
 MARK: Final = 8
 TABLE: Final = "table"  # what belongs to no partition
@@ -57,11 +56,6 @@ class Entry:
     def flushes(self) -> bool:
         """Whether all that came before it is durable after it."""
         return bool(self.flags & FLUSH)
-
-    @property
-    def durable(self) -> bool:
-        """Whether a cut right behind it can't take it back, though there was no flush."""
-        return bool(self.flags & FUA)
 
 
 def read_log(path: Path) -> list[Entry]:
