@@ -19,8 +19,8 @@ _RELAY: Final = Path(__file__).with_name("relay.py")
 # The processor has no vectors but those of each: with more of them dm-verity and Python hash in instructions that QEMU
 # has to emulate one by one, and a boot takes a quarter more.
 _COMMON: Final = (
-    "qemu-system-x86_64", "-nodefaults", "-display", "none", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "qemu64",
-    "-smp", "2", "-m", "1024", "-device", "i6300esb", "-action", "watchdog=reset,reboot=shutdown",
+    "qemu-system-x86_64", "-nodefaults", "-display", "none", "-M", "q35", "-accel", "tcg,thread=multi",
+    "-cpu", "qemu64", "-smp", "2", "-m", "1024", "-device", "i6300esb", "-action", "watchdog=reset,reboot=shutdown",
 )  # fmt: skip
 
 

@@ -47,7 +47,8 @@ def has_come_to(stage: str) -> Callable[[Status], bool]:
     def come(status: Status) -> bool:
         if stage == "confirmed":
             return is_over(status)
-        return status["running"]["slot"] == "b" or (status["target"] is not None and ORDER.index(status["phase"]) >= ORDER.index(stage))
+        begun = status["target"] is not None and ORDER.index(status["phase"]) >= ORDER.index(stage)
+        return begun or status["running"]["slot"] == "b"
 
     return come
 
