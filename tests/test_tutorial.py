@@ -16,7 +16,7 @@ import pytest
 
 from tests.documents import FOLDER, ROOT
 
-PROGRAMS = {"updatectl": "-m updated.cli", "releasectl": "-m updated.publish", "updated": "-m updated", "python3": ""}
+PROGRAMS = {"updatectl": "updated.cli", "releasectl": "updated.publish", "updated": "updated"}
 NEEDED = ("mkfs.erofs", "fsck.erofs", "dbus-daemon")
 
 pytestmark = pytest.mark.skipif(
@@ -24,12 +24,20 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def clone(folder: Path) -> None:
-    """What the tutorial finds in a clone in which `make lint` was run, with the programs of this one."""
-    (folder / ".venv/bin").mkdir(parents=True)
-    for name, module in PROGRAMS.items():
-        program = folder / ".venv/bin" / name
-        program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {module} "$@"\n')
+def installed(folder: Path) -> None:
+    """What the tutorial finds where the packages are installed, with the programs of this clone.
+
+    The system's Python has `bootctl` and `health` there, and nothing else of this project.
+    """
+    for name in ("bootctl", "health"):
+        (folder / "lib").mkdir(exist_ok=True)
+        (folder / "lib" / name).symlink_to(ROOT / name)
+    (folder / "bin").mkdir()
+    commands = {name: f"PYTHONPATH={ROOT} exec {sys.executable} -m {module}" for name, module in PROGRAMS.items()}
+    commands["python3"] = f"PYTHONPATH={folder}/lib exec {os.path.realpath(sys.executable)}"
+    for name, command in commands.items():
+        program = folder / "bin" / name
+        program.write_text(f'#!/bin/sh\n{command} "$@"\n')
         program.chmod(0o755)
 
 
@@ -37,13 +45,14 @@ def clone(folder: Path) -> None:
 def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```$", (FOLDER / "tutorial.md").read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 12
-    clone(tmp_path)
-    work = tmp_path / "build/tutorial"
+    installed(tmp_path)
+    work = tmp_path / "tutorial"
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     with (tmp_path / "log").open("w+") as log:
         # The daemon that it starts is of its session, the bus is not.
         process = subprocess.Popen(
             ["bash", "-eu", "-c", "\n".join(blocks)], cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=log,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            stderr=subprocess.STDOUT, start_new_session=True, env=environment,
         )  # fmt: skip
         try:
             status = process.wait(400)
