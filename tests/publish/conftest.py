@@ -17,10 +17,11 @@ from tests.publish.synthetic import noise
 from updated.core.release import Blob, Component, Release
 from updated.core.version import Version
 from updated.publish import keychange
+from updated.publish.adding import PATCHES, add
 from updated.publish.founding import initialize
 from updated.publish.keyrecord import KeyRecord
 from updated.publish.keys import KeyFolder
-from updated.publish.publisher import PATCHES, Shipping, add, promote
+from updated.publish.publisher import Shipping, promote
 from updated.publish.repository import Repository
 from updated.publish.store import Stored
 

@@ -55,7 +55,11 @@ def test_a_named_root_of_trust_is_not_warned_of(releasectl: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["nowhere", "mirror"], "nowhere/metadata/1.root.json: is not there"),
+        (["nowhere", "mirror"], "the folder nowhere: does not exist"),
+        (["keys", "mirror"], "the folder keys: is not a repository"),
+        (["", "mirror"], "the source: is empty"),
+        (["repository", "file:///srv/mirror"], "is a URL, and has to be a path. Write /srv/mirror."),
+        (["repository", "keys/none"], "lies inside of the key folder"),
         (["ftp://example.org", "mirror"], "is not one of a repository"),
         (["repository", "mirror", "--channel", "gamma"], "the repository has only alpha, beta, stable"),
         (["repository", "mirror", "--root", "missing"], "the root missing: No such file"),
@@ -92,10 +96,10 @@ def test_bundle_says_what_it_holds(releasectl: Run, desk: Desk) -> None:
 
 def test_a_bundle_that_can_not_be_is_one_line(releasectl: Run) -> None:
     for arguments, part in (
-        (["repository", "missing/b.tar", "--channel", "stable"], "missing/.unfinished-b.tar"),
+        (["repository", "missing/b.tar", "--channel", "stable"], "the bundle missing/b.tar: there is no folder "),
         (["repository", "b.tar", "--channel", "alpha"], "ships no release"),
         (["repository", "b.tar", "--channel", "stable", "--from", "1.x"], "is not a version"),
-        (["nowhere", "b.tar", "--channel", "stable"], "nowhere/metadata/1.root.json: is not there"),
+        (["nowhere", "b.tar", "--channel", "stable"], "the folder nowhere: does not exist"),
     ):
         code, out, error = releasectl("bundle", *arguments)
         assert (code, out, error.count("\n")) == (1, "", 1)

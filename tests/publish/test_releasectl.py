@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,6 +42,9 @@ def image(tmp_path: Path) -> str:
     return str(file)
 
 
+STABLE = ("repository", "--keys", "keys", "--channel", "stable")
+
+
 def published(releasectl: Run, image: str) -> None:
     assert releasectl("init", "repository", "--keys", "keys")[0] == 0
     assert releasectl(
@@ -72,7 +76,9 @@ def test_add_says_what_was_stored_and_what_was_used_again(releasectl: Run, tmp_p
         r"  rootfs: 5\.0 MB image, 4\.0 MB blob, [012]\.\d MB of it new; patch from 1\.0\.0: 0\.0 MB\n",
         add(releasectl, "1.1.0", str(image)),
     )
-    assert add(releasectl, "1.1.0", str(image)) == "Release 1.1.0 was published already; nothing to do.\n"
+    assert add(releasectl, "1.1.0", str(image)) == (
+        "Release 1.1.0 was published already, and its files are whole; nothing to do.\n"
+    )
     image.write_bytes(edited(image.read_bytes(), 1_000_000))
     assert "patch" not in add(releasectl, "1.2.0", str(image), "--patches", "0")
     assert releasectl("verify", "repository")[0] == 0
@@ -229,6 +235,45 @@ def test_a_wrong_argument_is_one_line_that_names_it(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["status", ""], ["the repository: the path is empty"]),
+        (["status", "keys"], ["the folder keys: is not a repository"]),
+        (["verify", "file:///srv/updates"], ["file:///srv/updates: is a URL", "Write /srv/updates."]),
+        (["init", "file:///srv/updates", "--keys", "new"], ["is a URL", "Write /srv/updates."]),
+        (["init", "new", "--keys", "file:///keys"], ["--keys file:///keys: is a URL", "Write /keys."]),
+        (["init", "new", "--keys", "rootfs.img"], ["the key folder rootfs.img: is no folder"]),
+        (["init", "rootfs.img/new", "--keys", "new"], ["rootfs.img/new: it would lie in a file", "another place"]),
+        (["init", "new", "--keys", "new-keys", "--threshold", "root=0"], ["needs 0 of its 3 keys"]),
+        (["refresh", "rootfs.img", "--keys", "keys"], ["the folder rootfs.img: is a file"]),
+        (["refresh", "https://example.org/updates", "--keys", "keys"], ["is a URL", "a path of this machine"]),
+        (["refresh", "repository", "--keys", "nowhere"], ["no record of it in nowhere, which is not there"]),
+        (["refresh", "repository", "--keys", ""], ["--keys: the path is empty"]),
+        (["promote", *STABLE, "--version", "1.0.0", "--request", "no/asked"], ["no/asked: there is no folder "]),
+        (["request", "show", "asked", "--root", "nowhere"], ["the root metadata nowhere: No such file"]),
+        (["request", "show", "asked", "--root", "rootfs.img"], ["the root metadata rootfs.img: is no root metadata"]),
+        (["key", "list", "--keys", "nowhere"], ["the key folder nowhere: is not there"]),
+        (["serve", "file:///srv/updates"], ["is a URL", "Write /srv/updates."]),
+        (["bundle", "keys", "b.tar", "--channel", "stable"], ["the folder keys: is not a repository"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_path_is_one_line_that_names_it_and_nothing_is_made(
+    releasectl: Run, image: str, tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
+    published(releasectl, image)
+    at = ("repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0")
+    assert releasectl("promote", *at, "--request", "asked")[0] == 0
+    before = sorted(os.listdir(tmp_path))
+    code, out, error = releasectl(*arguments)
+    assert (code, out) == (1, "")
+    for part in parts:
+        assert part in error
+    assert error.count("\n") == 1
+    assert "Errno" not in error
+    assert sorted(os.listdir(tmp_path)) == before
+
+
 def test_wrong_usage_is_exit_status_2(releasectl: Run, capsys: pytest.CaptureFixture[str]) -> None:
     rollout = ["rollout", "repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0"]
     for arguments in ([], ["ship"], ["add", "repository"], ["key"], rollout, [*rollout, "--pause", "--all"]):
@@ -253,6 +298,53 @@ def test_promote_says_whom_it_ships_to_and_what_it_ends(releasectl: Run, image: 
     ships = "Channel stable ships release 1.0.0 to"
     assert releasectl(*promote, "--waves", "10%,100%@24h")[1].startswith(f"{ships} 10 % of the nodes, 100 % by 2")
     assert releasectl(*promote)[1] == f"{ships} all nodes. That ends its rollout, which was on its way.\n"
+
+
+def test_promoting_an_older_release_says_which_one_nodes_take_and_how_to_take_that_away(
+    releasectl: Run, image: str
+) -> None:
+    published(releasectl, image)
+    at = ("repository", "--keys", "keys", "--channel", "stable", "--version")
+    for version in ("1.1.0", "1.2.0"):
+        add(releasectl, version, image)
+    assert releasectl("promote", *at, "1.1.0")[2] == ""
+    code, out, warning = releasectl("promote", *at, "1.0.0")
+    assert (code, out) == (0, "Channel stable ships release 1.0.0 to all nodes.\n")
+    assert warning.count("\n") == 1
+    assert "ships 1.1.0 as well, and each node takes the newest that it may: 1.1.0, not 1.0.0." in warning
+    recall = shlex.split(warning.split("`")[1])
+    assert recall[0] == "releasectl"
+    assert releasectl(*recall[1:])[0] == 0
+    assert releasectl("promote", *at, "1.0.0")[2] == ""
+    # Nodes below a barrier take that first, whatever is newer.
+    assert releasectl("promote", *at, "1.2.0")[2] == ""
+    assert releasectl("promote", *at, "1.0.0", "--barrier")[2] == ""
+
+
+def test_a_damaged_release_is_not_promoted_and_adding_it_again_mends_it(
+    releasectl: Run, tmp_path: Path
+) -> None:
+    releasectl("init", "repository", "--keys", "keys")
+    image = tmp_path / "system.img"
+    image.write_bytes(noise(1, 1_000_000))
+    add(releasectl, "1.0.0", str(image))
+    promote = ("promote", "repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0")
+    files = {file: file.read_bytes() for file in (tmp_path / "repository" / "blobs").iterdir()}
+    for file, whole in files.items():
+        file.unlink()
+        code, out, error = releasectl(*promote)
+        assert (code, out, error.count("\n")) == (1, "", 1)
+        assert f"release 1.0.0, rootfs: blobs/{file.name}: is missing" in error
+        assert "Run `releasectl add` again" in error
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert f"blobs/{file.name}: is not as its digest says" in releasectl(*promote)[2]
+        assert "channel stable: no release" in releasectl("status", "repository")[1]
+        assert add(releasectl, "1.0.0", str(image)) == (
+            "Release 1.0.0 was published already; what was damaged or missing of its files is made anew:\n"
+            f"  rootfs: blobs/{file.name} is not as its digest says\n"
+        )
+        assert file.read_bytes() == whole
+    assert releasectl(*promote)[0] == 0
 
 
 def test_a_minimum_that_no_node_can_satisfy_is_refused(releasectl: Run, image: str) -> None:

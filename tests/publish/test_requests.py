@@ -18,11 +18,12 @@ from updated.core.errors import UpdatedError
 from updated.core.release import Release, channel_target
 from updated.core.version import Version
 from updated.publish import keychange, review, rounds
+from updated.publish.adding import add
 from updated.publish.founding import initialize
 from updated.publish.inspection import verify
 from updated.publish.keys import KeyFolder
 from updated.publish.publication import sign
-from updated.publish.publisher import Shipping, add, promote, recall, refresh
+from updated.publish.publisher import Shipping, promote, recall, refresh
 from updated.publish.repository import Repository
 from updated.publish.request import MOST_BYTES, Request
 from updated.publish.waves import ramp
@@ -538,8 +539,22 @@ def test_a_release_whose_files_are_not_there_is_not_published(desk: Desk, signin
     for file in files:
         whole = file.read_bytes()
         file.write_bytes(whole[:-1])
-        assert "rootfs of releases/1.0.0.json needs it" in refused("bad-repository", signing.publish)
+        assert f"release 1.0.0, rootfs: blobs/{file.name}" in refused("wrong-digest", signing.publish)
         file.write_bytes(whole)
+    assert published(desk) == before
+    signing.publish()
+
+
+def test_a_channel_is_not_published_that_ships_a_damaged_release(desk: Desk, signing: Round) -> None:
+    desk.add("1.0.0")
+    signing.ask(promote, "stable", "1.0.0", Shipping())
+    signing.sign("stable")
+    before = published(desk)
+    file = desk.blob(desk.component("1.0.0").blob)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert f"blobs/{file.name}: is not as its digest says" in refused("wrong-digest", signing.publish)
+    file.write_bytes(whole)
     assert published(desk) == before
     signing.publish()
 

@@ -13,12 +13,13 @@ from tests.publish.node import Node
 from updated.core.errors import UpdatedError
 from updated.core.release import Release
 from updated.core.version import Version
+from updated.publish.adding import add
 from updated.publish.founding import initialize
 from updated.publish.inspection import verify
 from updated.publish.keyfile import SCHEMES
 from updated.publish.keys import KeyFolder
 from updated.publish.publication import MOST_BYTES, MOST_TARGETS_BYTES
-from updated.publish.publisher import Shipping, add, promote
+from updated.publish.publisher import Shipping, promote
 from updated.publish.repository import Repository
 from updated.tufclient import CONFIG
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from tests.publish.conftest import Desk
-from tests.publish.synthetic import edited, noise
+from tests.publish.synthetic import edited, noise, text
 from updated import prefixed
 from updated.core.errors import UpdatedError
-from updated.core.release import Blob, Component, PatchInfo
+from updated.core.release import Blob, Component, PatchInfo, Release
+from updated.core.version import Version
 from updated.publish import blob, patch, store
+from updated.publish.adding import add
 from updated.publish.inspection import verify
 from updated.publish.known import stored_index, whole_index
 from updated.publish.store import Stored
@@ -226,6 +228,69 @@ def test_a_patch_whose_files_were_lost_is_made_again(desk: Desk) -> None:
     desk.add("1.2", content=image(5))
     assert [each.base for each in desk.component("1.2").patches] == [info.base]
     verify(desk.repository, now=desk.now)
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["damaged", "missing"])
+def test_each_file_of_a_release_is_made_anew_from_the_same_image(desk: Desk, gone: bool) -> None:
+    for number in range(3):
+        desk.add(f"1.{number}", content=image(number))
+    desk.add("1.1.5", content=image(7))  # later: 1.2 was made without it
+    before = {file: file.read_bytes() for file in (desk.path / "blobs").iterdir()}
+    component = desk.component("1.2")
+    parts = [component.index, component.blob]
+    parts += [part for info in component.patches for part in (info.table, info.blob, info.index) if part is not None]
+    assert len(parts) == 8
+    for part in parts:
+        file = desk.blob(part)
+        if gone:
+            file.unlink()
+        else:
+            damage(file)
+        assert desk.add("1.2", content=image(2)) == {}
+        assert file.read_bytes() == before[file]
+    assert {file: file.read_bytes() for file in (desk.path / "blobs").iterdir()} == before
+    verify(desk.repository, now=desk.now)
+
+
+def test_a_patch_from_what_came_after_the_image_is_made_anew(desk: Desk) -> None:
+    for version, number in (("1.0", 1), ("1.1", 0), ("1.2", 1)):
+        desk.add(version, content=image(number))
+    [info] = desk.component("1.2").patches
+    desk.blob(info.table).unlink()
+    assert desk.add("1.2", content=image(1)) == {}
+    verify(desk.repository, now=desk.now)
+
+
+def test_a_release_that_was_made_after_a_damaged_one_is_restored_after_that(desk: Desk) -> None:
+    desk.add("1.0", content=image(0))
+    desk.add("1.1", content=image(1))
+    [info] = desk.component("1.1").patches
+    desk.blob(info.blob).unlink()
+    damage(desk.blob(desk.component("1.0").index))
+    with pytest.raises(UpdatedError, match=f"blobs/{info.blob.sha256}: is missing.*Restore the older release first"):
+        desk.add("1.1", content=image(1))
+    desk.add("1.0", content=image(0))
+    desk.add("1.1", content=image(1))
+    verify(desk.repository, now=desk.now)
+
+
+def test_what_another_level_makes_is_never_put_in_the_place_of_a_file(desk: Desk) -> None:
+    desk.add("1.0", content=text(1, 1_000_000))
+    file = desk.blob(desk.component("1.0").blob)
+    damage(file)
+    damaged, names = file.read_bytes(), files(desk)
+    draft = Release(Version("1.0"), "demo", int(desk.now), {}, "")
+    with pytest.raises(UpdatedError, match=f"blobs/{file.name}.*another --level") as caught:
+        add(desk.repository, desk.keys, draft, {"rootfs": str(desk.images / "1.0-rootfs.img")}, now=desk.now, level=19)
+    assert caught.value.code == "bad-repository"
+    assert (file.read_bytes(), files(desk)) == (damaged, names)
+
+
+def test_a_damaged_release_is_not_mended_with_another_image(desk: Desk) -> None:
+    desk.add("1.0", content=image(0))
+    damage(desk.blob(desk.component("1.0").blob))
+    with pytest.raises(UpdatedError, match="is published already, with other content"):
+        desk.add("1.0", content=image(1))
 
 
 # ---------------------------------------------------------------------------------------------------------- figures

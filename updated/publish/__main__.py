@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 INTERRUPTED = "releasectl: interrupted; nodes see the old state or the new one. Run the same command again: it goes on."
@@ -21,18 +22,30 @@ try:
     from bootctl.version import ShowVersion
     from updated.core.errors import UpdatedError
     from updated.publish.verbs import distribution, keys, releases, repository, requests
-    from updated.publish.verbs.command import Run, Verbs
+    from updated.publish.verbs.command import Run, Verbs, check_paths
 except KeyboardInterrupt:  # while it loads
     print(INTERRUPTED, file=sys.stderr)
     sys.exit(130)
 
 OK, FAILED, USAGE, NEGLECTED = 0, 1, 2, repository.NEGLECTED
+_TEMPORARY = re.compile(r"\.([^/]+)\.\d+\.tmp$")
+_FAULTS = {
+    errno.ENOENT: ("there is no such file or folder", "Make the folder that it shall lie in, or name another place."),
+    errno.ENOTDIR: ("it would lie in a file, not in a folder", "Name another place."),
+    errno.EEXIST: ("there is a file of this name already", "Name another place, or move that away."),
+    errno.EISDIR: ("is a folder", "Name a file."),
+    errno.EACCES: ("this user may not do that", "Run this as the owner, or name another place."),
+    errno.EPERM: ("this user may not do that", "Run this as the owner, or name another place."),
+    errno.EROFS: ("lies on a file system that can only be read", "Mount that for writing, or name another place."),
+}
+"""By error number: what is wrong with a path that is written, and what to do about it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; 0 when it was done, 1 when it was refused or failed, 2 for wrong usage, or a status of its own."""
     try:
         options = parser().parse_args(arguments)
+        check_paths(options)
         run: Run = options.run
         status = run(options)
         sys.stdout.flush()
@@ -59,12 +72,11 @@ def _line(error: UpdatedError) -> str:
 def _storage_error(error: OSError, options: argparse.Namespace) -> UpdatedError:
     # A write to an open file does not say which; the last of these that the verb has is where it writes.
     places = [getattr(options, name, None) for name in ("keys", "repository", "destination", "file")]
-    what = str(error.filename or [place for place in places if place is not None][-1])
+    what = _TEMPORARY.sub(r"\1", str(error.filename or [place for place in places if place is not None][-1]))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UpdatedError("disk-full", what, "there is no space left", "Free some space, and run this again.")
-    return UpdatedError(
-        "disk-error", what, error.strerror or str(error), "Mend that, and run this again; nothing was published."
-    )
+    cause, mend = _FAULTS.get(error.errno or 0, (error.strerror or str(error), "Mend that, and run this again."))
+    return UpdatedError("disk-error", what, cause, f"{mend} Nothing was published.")
 
 
 def parser() -> argparse.ArgumentParser:

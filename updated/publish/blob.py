@@ -22,7 +22,7 @@ from updated.core.errors import UpdatedError
 from updated.core.index import Draft, Frame, build_index
 from updated.core.release import Blob, Component
 from updated.publish.chunker import Readable, chunks
-from updated.publish.known import Known, frame_key
+from updated.publish.known import MEND, Known, frame_key
 from updated.stored import StoredIndex
 
 # Measured on a Debian image of 2 GiB with 1.7 GB of content: frames of 256 KiB at level 15 make 494.6 MB of it, frames
@@ -199,11 +199,11 @@ def decode(index: StoredIndex, blob: Readable) -> Iterator[tuple[Frame, bytes]]:
             start = chunk.offset - frame.offset
             if data is None or hashlib.sha256(data[start : start + chunk.length]).digest() != chunk.sha256:
                 raise UpdatedError(
-                    "wrong-digest", "the blob", f"its content for byte {chunk.offset} of the image is damaged", _MEND
+                    "wrong-digest", "the blob", f"its content for byte {chunk.offset} of the image is damaged", MEND
                 )
         yield frame, data or b""
     if blob.read(1):
-        raise UpdatedError("wrong-digest", "the blob", "has more bytes than its index says", _MEND)
+        raise UpdatedError("wrong-digest", "the blob", "has more bytes than its index says", MEND)
 
 
 def _unpack(decompressor: zstandard.ZstdDecompressor, data: bytes, length: int) -> bytes | None:
@@ -212,9 +212,6 @@ def _unpack(decompressor: zstandard.ZstdDecompressor, data: bytes, length: int) 
         return prefixed.decompress(decompressor, data, length)
     except prefixed.DamagedError:
         return None
-
-
-_MEND = "Put the file back from a copy of the repository, or publish its image under a new version."
 
 
 def check(
@@ -250,4 +247,4 @@ class _Hashed:
 def expect(what: str, found: Blob, signed: Blob) -> None:
     """Raises `UpdatedError` ("wrong-digest") when a file is not what was signed."""
     if found != signed:
-        raise UpdatedError("wrong-digest", what, "is not as its digest says", _MEND)
+        raise UpdatedError("wrong-digest", what, "is not as its digest says", MEND)

@@ -115,8 +115,10 @@ def _chosen(
         absent = keys.signers(record.keyid for record in given.get(role, ())).absent
         if not 1 <= needed[role] <= count - len(absent):
             raise UpdatedError(
-                "bad-key", f"the role {role}", f"needs {needed[role]} of its {count} keys, and has here all but "
-                f"{', '.join(absent) or 'none'}", "Name more keys, or another threshold; others can be added later.",
+                "bad-key", f"the role {role}",
+                f"needs {needed[role]} of its {count} keys, and {count - len(absent)} can sign here"
+                f"{''.join(f'; not {each}' for each in absent)}",
+                "Name more keys, or another threshold, at least 1; others can be added later.",
             )  # fmt: skip
     rules.check_separation((role, record.key) for role, records in given.items() for record in records)
     known = begun.names_in(keys) if begun is not None else ()

@@ -13,6 +13,7 @@ from updated.core.errors import UpdatedError
 from updated.core.index import IndexRoot
 from updated.core.release import Blob, ChannelEntry, Component, PatchInfo
 from updated.publish import blob
+from updated.publish.known import MEND
 from updated.publish.repository import Repository
 from updated.publish.waves import described
 from updated.stored import StoredIndex, parse_table
@@ -233,5 +234,5 @@ def _verify_file(repository: Repository, what: str, part: Blob) -> None:
 def _present(repository: Repository, name: str) -> str:
     path = repository.file("blobs", name)
     if not os.path.isfile(path):
-        raise UpdatedError("bad-repository", path, "is missing", "Restore the repository from a copy.")
+        raise UpdatedError("bad-repository", path, "is missing", MEND)
     return path

@@ -155,7 +155,8 @@ class KeyFolder:
         for keyid in dict.fromkeys(keyids):
             record = known.get(keyid)
             if record is None:
-                absent.append(f"{keyid[:16]} (no record of it in {self.path})")
+                there = "" if os.path.isdir(self.path) else ", which is not there"
+                absent.append(f"{keyid[:16]} (no record of it in {self.path}{there})")
             elif (cause := self._missing(record)) is not None:
                 absent.append(f"{record.name} ({cause})")
             else:

@@ -12,6 +12,11 @@ from updated.core.index import IndexRoot
 from updated.core.release import Component
 from updated.stored import StoredIndex
 
+MEND: Final = (
+    "Run `releasectl add` again as it was run for that release, with the same image: it makes such files anew. Or put "
+    "the file back from a copy of the repository."
+)
+"""What to do about a file of `blobs/` that is damaged or missing."""
 LATEST: Final = 8
 """How many releases are looked at: it bounds the memory, about 20 MB for each GB of an image."""
 _KEY: Final = 16
@@ -79,7 +84,7 @@ def _stored_root(blobs: str, component: Component) -> bytes:
     if hashlib.sha256(root).hexdigest() != component.index.sha256:
         raise UpdatedError(
             "wrong-digest", "the chunk index", "is not as its digest says",
-            "Put the file back from a copy of the repository, or publish its image under a new version.",
+            MEND,
         )  # fmt: skip
     return root
 

@@ -11,6 +11,7 @@ from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 from tuf.api.serialization import DeserializationError
 
 from updated.core.errors import UpdatedError
+from updated.directory import folder_of
 from updated.publish.keyrecord import MAX_RECORD_LENGTH, KeyRecord, is_key_name
 
 _ELSEWHERE = "Name a place elsewhere."
@@ -21,6 +22,9 @@ _PARTS = {"metadata", "targets", "blobs", "lost+found"}
 def check_bundle(file: str) -> None:
     """Raises `UpdatedError` ("bad-request") unless `file` is new or a bundle, and apart from repositories and keys."""
     what = f"the bundle {file}"
+    folder = os.path.dirname(os.path.abspath(file))
+    if not os.path.isdir(folder):
+        raise UpdatedError("bad-request", what, f"there is no folder {folder}", "Make it, or name another file.")
     _refuse_within_repository(what, os.path.dirname(os.path.realpath(file)))
     _refuse_within_keys(what, os.path.dirname(os.path.realpath(file)))
     if os.path.lexists(file) and not _is_bundle(file):
@@ -39,6 +43,15 @@ def check_root(file: str, data: bytes) -> None:
         raise _in_the_way(what, "is there already, and is no root of trust")
 
 
+def check_source(source: str) -> None:
+    """Raises `UpdatedError` ("bad-repository") when `source` is a folder, or the URL of one, and no repository."""
+    folder = folder_of(source) or source
+    if "://" in folder or os.path.lexists(os.path.join(folder, "metadata", "1.root.json")):
+        return
+    cause = "is not a repository" if os.path.lexists(folder) else "does not exist"
+    raise UpdatedError("bad-repository", f"the folder {folder}", cause, "Name the folder of a repository.")
+
+
 def check_mirror(source: str, destination: str) -> None:
     """Raises `UpdatedError` ("bad-request") unless `destination` is new, empty or a mirror, and apart from `source`."""
     what = f"the mirror {destination}"
@@ -48,6 +61,8 @@ def check_mirror(source: str, destination: str) -> None:
     folder = source.removeprefix("file://")
     if "://" not in folder and os.path.commonpath([os.path.realpath(folder), real]) == real:
         raise UpdatedError("bad-request", what, f"would hold its own source, {source}", _ELSEWHERE)
+    if os.path.lexists(real) and not os.path.isdir(real):
+        raise UpdatedError("bad-request", what, "is a file already, and has to be a folder", _ELSEWHERE)
     if os.path.isdir(real) and not _is_repository(real):
         foreign = sorted(set(os.listdir(real)) - _PARTS)
         if foreign:

@@ -217,6 +217,11 @@ def required(delegator: Root | Targets, role: str, keys: KeyFolder) -> Found:
 
 
 def _refuse_existing(request: str) -> None:
+    folder = os.path.dirname(os.path.abspath(request))
+    if not os.path.isdir(folder):
+        raise UpdatedError(
+            "bad-request", f"the request {request}", f"there is no folder {folder}", "Make it, or name another file."
+        )
     if os.path.lexists(request):
         raise UpdatedError(
             "bad-request", f"the request {request}", "is there already", "Name another file, or remove this one."

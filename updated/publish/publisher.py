@@ -1,155 +1,24 @@
-"""What a publisher does to a repository: add releases, ship them in channels, recall them, keep signatures fresh."""
+"""What a publisher does with releases that are added: ship them in channels, recall them, keep signatures fresh."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from updated.core.errors import UpdatedError
-from updated.core.release import (
-    Blob,
-    Channel,
-    ChannelEntry,
-    Component,
-    Recall,
-    Release,
-    channel_target,
-    is_name,
-    release_target,
-)
+from updated.core.release import Channel, ChannelEntry, Recall, channel_target
 from updated.core.rollout import Curve, Rollout
 from updated.core.version import Version
-from updated.publish import blob
+from updated.publish.adding import check
 from updated.publish.keys import KeyFolder
 from updated.publish.publication import Publication
-from updated.publish.repository import LIFETIME, RELEASES, Repository
-from updated.publish.store import Earlier, Progress, Store, Stored
+from updated.publish.repository import LIFETIME, Repository
 from updated.publish.waves import continued
+from updated.publish.whole import require_whole
 
 RENEWAL_SHARE: Final = 1 / 3
 """`refresh` renews a role when less than this share of its lifetime is left."""
-PATCHES: Final = 2
-"""From how many of the newest releases patches are made when nothing else is asked for."""
-_READ_LENGTH: Final = 1024 * 1024
-
-
-def add(
-    repository: Repository,
-    keys: KeyFolder,
-    draft: Release,
-    images: Mapping[str, str],
-    *,
-    now: float,
-    level: int = blob.LEVEL,
-    patches: int = PATCHES,
-    progress: Progress = lambda what, done, size: None,
-) -> Mapping[str, Stored]:
-    """Publishes `draft`, a release without components, with the image files `images` by component.
-
-    Returns what was stored by component; nothing when the release was published already. Raises `UpdatedError`
-    ("bad-image", "bad-request", "bad-key", ...) and OSError.
-    """
-    publication = Publication.of(repository, keys, now, (RELEASES,))
-    known = [repository.release(version)[0] for version in repository.versions]
-    found = {name: _identify(name, image) for name, image in images.items()}
-    # What nodes would refuse is found before hours are spent on compressing.
-    unpacked = replace(draft, components={name: _unpacked(size, digest) for name, (size, digest) in found.items()})
-    _check(Release.parse, unpacked.format(), f"release {draft.version}")
-    if _is_published(known, unpacked):
-        return {}
-    repository.sweep()
-    store = Store(repository.file("blobs"))
-    stored = {}
-    for name, (size, digest) in found.items():
-        stored[name] = store.add(
-            name, images[name], size, _earlier(known, draft, name), _published(known, size, digest),
-            patches=patches, level=level, progress=progress,
-        )  # fmt: skip
-        if (stored[name].component.size, stored[name].component.sha256) != (size, digest):
-            raise UpdatedError(
-                "bad-image", f"the image {images[name]}", "changed while it was read",
-                "Publish it when it is finished.",
-            )  # fmt: skip
-    release = replace(draft, components={name: each.component for name, each in stored.items()})
-    publication.put(RELEASES, release_target(release.version.text), release.format())
-    publication.sign(RELEASES)
-    publication.commit()
-    return stored
-
-
-def _identify(component: str, image: str) -> tuple[int, str]:
-    """Size in bytes and SHA-256 of an image file."""
-    if not is_name(component):
-        raise UpdatedError(
-            "bad-request", f"the component {component!r}", "is not a name",
-            "Use a lower-case letter, then letters, digits, hyphens and underscores; at most 32 in all.",
-        )  # fmt: skip
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        with open(image, "rb") as file:
-            while piece := file.read(_READ_LENGTH):
-                digest.update(piece)
-                size += len(piece)
-    except OSError as error:
-        raise UpdatedError(
-            "bad-image", f"the image {image}", error.strerror or str(error), "Name an image file that can be read."
-        ) from None
-    if not size:
-        raise UpdatedError("bad-image", f"the image {image}", "is empty", "Name a finished image.")
-    return size, digest.hexdigest()
-
-
-def _unpacked(size: int, digest: str) -> Component:
-    unknown = Blob("0" * 64, 0)
-    return Component(size, digest, unknown, unknown)
-
-
-def _check(parse: Callable[[bytes], object], data: bytes, what: str) -> None:
-    """Refuses what nodes would refuse."""
-    try:
-        parse(data)
-    except UpdatedError as error:
-        raise UpdatedError("bad-request", what, error.cause, "Change what was asked for.") from None
-
-
-def _is_published(known: Sequence[Release], release: Release) -> bool:
-    """Whether the very release is there already. Raises `UpdatedError` when another one has its version."""
-    for other in known:
-        if other.version == release.version:
-            if _essence(other) == _essence(release):
-                return True
-            raise UpdatedError(
-                "bad-request", f"release {release.version}", "is published already, with other content",
-                "A published release never changes; give the new one a new version.",
-            )  # fmt: skip
-    return False
-
-
-def _essence(release: Release) -> object:
-    images = {name: (component.size, component.sha256) for name, component in release.components.items()}
-    return release.version.text, release.compatible, release.notes, images
-
-
-def _earlier(known: Sequence[Release], draft: Release, name: str) -> list[Earlier]:
-    """The components `name` of the releases below `draft` for the same machines, in ascending order of version."""
-    return [
-        Earlier(release.version.text, release.components[name])
-        for release in sorted(known, key=lambda release: release.version)
-        if release.version < draft.version and release.compatible == draft.compatible and name in release.components
-    ]
-
-
-def _published(known: Sequence[Release], size: int, digest: str) -> list[Component]:
-    """The components that releases have for this very image, those of the newest first."""
-    return [
-        component
-        for release in sorted(known, key=lambda release: release.version, reverse=True)
-        for component in release.components.values()
-        if (component.size, component.sha256) == (size, digest)
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +33,14 @@ class Shipping:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """What a promotion has come to: the rollout from now on, and whether it ended one that was on its way."""
+    """What a promotion has come to: the rollout from now on, and whether it ended one that was on its way.
+
+    `newer`: what the channel ships that nodes take instead, since they take the newest.
+    """
 
     rollout: Rollout | None
     opened: bool
+    newer: tuple[Version, ...] = ()
 
 
 def promote(
@@ -175,7 +48,8 @@ def promote(
 ) -> Promotion:
     """Ships a release in a channel from now on; the rollout of one that is there already goes on by the new curve.
 
-    Raises `UpdatedError` ("unknown-channel", "bad-request", "bad-key", ...) and OSError.
+    From now on nodes see it, so its files are read and checked, unless others have to sign first. Raises `UpdatedError`
+    ("unknown-channel", "bad-request", "bad-key", "bad-repository", "wrong-digest", ...) and OSError.
     """
     manifest = repository.channel(channel)
     found = _published_version(repository, version)
@@ -187,12 +61,26 @@ def promote(
     rollout = None if shipping.curve is None else Rollout(int(now), shipping.curve)
     if shipping.curve is not None and old is not None:
         rollout = continued(_spread(old, channel), shipping.curve, int(now))
+    release, digest = repository.release(found.text)
+    if repository.request is None:
+        require_whole(repository, release)
     entry = ChannelEntry(
-        version=found, manifest=repository.release(found.text)[1], rollout=rollout, barrier=shipping.barrier,
+        version=found, manifest=digest, rollout=rollout, barrier=shipping.barrier,
         minimum=shipping.minimum, urgent=shipping.urgent,
     )  # fmt: skip
     _ship(repository, keys, manifest.with_entry(entry), now)
-    return Promotion(rollout, old is not None and old.rollout is not None and rollout is None)
+    return Promotion(
+        rollout, old is not None and old.rollout is not None and rollout is None, _instead_of(entry, manifest)
+    )
+
+
+def _instead_of(entry: ChannelEntry, manifest: Channel) -> tuple[Version, ...]:
+    """The newer versions that keep nodes from `entry`.
+
+    A barrier comes before what is newer, and what has a minimum leaves the nodes below that to older ones.
+    """
+    newer = (each for each in manifest.entries if each.version > entry.version and not entry.barrier)
+    return tuple(each.version for each in newer if each.recalled is None and each.minimum is None)
 
 
 def _check_minimum(repository: Repository, version: Version, minimum: Version) -> None:
@@ -301,7 +189,7 @@ def _published_version(repository: Repository, version: str) -> Version:
 
 def _ship(repository: Repository, keys: KeyFolder, manifest: Channel, now: float) -> None:
     data = manifest.format()
-    _check(Channel.parse, data, f"channel {manifest.name}")
+    check(Channel.parse, data, f"channel {manifest.name}")
     publication = Publication.of(repository, keys, now, (manifest.name,))
     publication.put(manifest.name, channel_target(manifest.name), data)
     publication.sign(manifest.name)

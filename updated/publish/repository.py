@@ -154,10 +154,7 @@ class Repository:
         try:
             os.stat(self.file("metadata", "1.root.json"))
         except PermissionError as error:
-            raise UpdatedError(
-                "bad-repository", f"the repository {self.path}", f"can't be read: {error.strerror}",
-                "Run this as its owner, or let others read it.",
-            ) from None  # fmt: skip
+            raise _not_readable(self.path, error.strerror or str(error)) from None
         except OSError:
             raise UpdatedError(
                 "bad-repository", f"the folder {self.path}", "is not a repository",
@@ -246,6 +243,13 @@ def invalid(role: str, cause: str) -> UpdatedError:
     return UpdatedError("metadata-invalid", f"the metadata of {role}", cause, _RESTORE)
 
 
+def _not_readable(path: str, cause: str) -> UpdatedError:
+    return UpdatedError(
+        "bad-repository", f"the repository {path}", f"can't be read: {cause}",
+        "Run this as its owner, or let others read it.",
+    )  # fmt: skip
+
+
 @contextlib.contextmanager
 def locked(path: str) -> Iterator[None]:
     """Keeps other processes from changing the repository. Raises `UpdatedError` ("already-running")."""
@@ -253,8 +257,11 @@ def locked(path: str) -> Iterator[None]:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         raise UpdatedError(
-            "bad-repository", f"the folder {path}", "does not exist", "Make it with `releasectl init`."
-        ) from None
+            "bad-repository", f"the folder {path}", "is a file" if os.path.isfile(path) else "does not exist",
+            "Name the folder of a repository, or make it with `releasectl init`.",
+        ) from None  # fmt: skip
+    except PermissionError:
+        raise _not_readable(path, "Permission denied") from None
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,13 +10,15 @@ from tuf.api.serialization import DeserializationError
 
 from bootctl import durable
 from updated.core.errors import UpdatedError
-from updated.core.index import IndexRoot
-from updated.core.release import Blob, Channel, Component, Release, release_target
+from updated.core.release import Channel, Release, release_target
 from updated.publish import rules
 from updated.publish.keys import KeyFolder
 from updated.publish.publication import Publication, is_signed, sign
 from updated.publish.repository import LIFETIME, RELEASES, Repository, verify
 from updated.publish.request import MOST_BYTES, Request
+from updated.publish.whole import require_whole
+
+_MEND_BLOBS = "Copy the folder blobs/ from where the request was made."
 
 
 def read(file: str, root: str | None = None) -> Request:
@@ -43,8 +44,9 @@ def _require_follows(request: Request, what: str, root: str) -> None:
         with open(root, "rb") as opened:
             trusted = Metadata[Root].from_bytes(opened.read(MOST_BYTES))
     except (OSError, DeserializationError) as error:
+        cause = error.strerror or str(error) if isinstance(error, OSError) else "is no root metadata"
         raise UpdatedError(
-            "bad-request", f"the root metadata {root}", str(error), "Name what `releasectl export-root` wrote."
+            "bad-request", f"the root metadata {root}", cause, "Name what `releasectl export-root` wrote."
         ) from None
     base = request.base["root"]
     older = base.signed.version < trusted.signed.version
@@ -134,38 +136,22 @@ def _require_time(request: Request, now: float) -> None:
 
 
 def _require_content(repository: Repository, request: Request) -> None:
-    """Refuses a channel that ships what is not published, and a release whose files are not there."""
+    """Refuses a channel that ships what is not published, and a release whose files are missing or damaged."""
     digests: Mapping[str, str] = {
         path: info.hashes["sha256"]
         for path, info in request.new.get(RELEASES, repository.roles.delegated[RELEASES]).signed.targets.items()
     }
     for path, data in request.files.items():
         if path.startswith("releases/"):
-            for name, component in Release.parse(data).components.items():
-                _require_blobs(repository, f"component {name} of {path}", component)
+            require_whole(repository, Release.parse(data), mend=_MEND_BLOBS)
             continue
-        for entry in Channel.parse(data).entries:
+        channel = Channel.parse(data)
+        shipped = {entry.manifest for entry in repository.channel(channel.name).entries}
+        for entry in channel.entries:
             if digests.get(release_target(entry.version.text)) != entry.manifest:
                 raise UpdatedError(
                     "bad-request", f"release {entry.version} in {path}", "is not the one that is published",
                     "Publish that first, or make the request anew.",
                 )  # fmt: skip
-
-
-def _require_blobs(repository: Repository, what: str, component: Component) -> None:
-    parts: list[Blob] = [component.index, component.blob]
-    for patch in component.patches:
-        parts += [patch.table, patch.blob, *([patch.index] if patch.index is not None else [])]
-    for part in parts:
-        _require_blob(repository, what, part)
-    root = IndexRoot.parse(repository.read("blobs", component.index.sha256))
-    _require_blob(repository, what, Blob(root.pages_sha256, root.pages_length))
-
-
-def _require_blob(repository: Repository, what: str, part: Blob) -> None:
-    path = repository.file("blobs", part.sha256)
-    if not os.path.isfile(path) or os.path.getsize(path) != part.length:
-        raise UpdatedError(
-            "bad-repository", path, f"is missing or damaged, and {what} needs it",
-            "Copy the folder blobs/ from where the request was made.",
-        )  # fmt: skip
+            if entry.manifest not in shipped and release_target(entry.version.text) not in request.files:
+                require_whole(repository, repository.release(entry.version.text)[0])

@@ -20,6 +20,7 @@ from updated.core.release import Blob, Component, PatchInfo
 from updated.publish import blob, patch
 from updated.publish.known import known, stored_index, whole_index
 from updated.publish.repository import UNFINISHED
+from updated.publish.whole import Fault, faults
 
 # A patch that saves less than this share of what a node would download of the blob is not worth its place.
 _LEAST_SAVING: Final = 0.1
@@ -101,6 +102,38 @@ class Store:
                 lengths[base.version] = info.table.length + info.blob.length
         return Stored(replace(component, patches=tuple(made)), new, lengths, tuple(damaged))
 
+    def restore(
+        self, name: str, image: str, component: Component, earlier: Sequence[Earlier], bases: Iterable[Earlier], *,
+        level: int, progress: Progress,
+    ) -> list[Fault]:
+        """Makes anew what is missing or damaged of the files of `component`, from the file `image`; what that was.
+
+        `earlier` is what was there when the image was stored first; `bases` are what its patches may be from. Raises
+        `UpdatedError` ("bad-repository", "bad-image"), when the same bytes can't be made; and OSError.
+        """
+        found = left = faults(self._folder, component)
+        if not found:
+            return []
+        patches = {part.sha256 for info in component.patches for part in _parts(info)}
+        if any(fault.sha256 not in patches for fault in found):
+            self._pack(name, image, component.size, earlier, level, progress, wanted=component)
+            left = faults(self._folder, component)
+        damaged = {fault.sha256 for fault in left}
+        frames: patch.Made = {}
+        for base in {each.component.sha256: each for each in bases}.values():
+            info = component.patch_from(base.component)
+            if info is None or damaged.isdisjoint(part.sha256 for part in _parts(info)):
+                continue
+            try:
+                self._patch(name, base, component, image, level, frames, progress, wanted=info)
+            except (UpdatedError, FileNotFoundError) as error:
+                if isinstance(error, UpdatedError) and error.code == "bad-image":
+                    raise
+                # Else the base is damaged, and so the patch is as it was.
+        if damaged and (left := faults(self._folder, component)):
+            raise _not_restored(name, left[0])
+        return found
+
     def _has(self, part: Blob) -> bool:
         """Whether the file is there, by its length."""
         try:
@@ -117,14 +150,20 @@ class Store:
         return self._has(Blob(root.pages_sha256, root.pages_length)) and self._has(component.blob)
 
     def _pack(
-        self, name: str, image: str, size: int, earlier: Sequence[Earlier], level: int, progress: Progress
+        self, name: str, image: str, size: int, earlier: Sequence[Earlier], level: int, progress: Progress, *,
+        wanted: Component | None = None,
     ) -> tuple[Component, int]:
-        """Stores index and blob of `image`; the component, and how many bytes of the blob are new."""
+        """Stores index and blob of `image`; the component, and how many bytes of the blob are new.
+
+        Where they aren't those of `wanted`, nothing is stored.
+        """
         same = known(self._folder, [each.component for each in earlier])
         with self._unfinished() as file, open(image, "rb") as source:
             built = blob.build(
                 source, file, known=same, level=level, progress=lambda done: progress(name, done, size)
             )
+            if wanted is not None and replace(wanted, patches=()) != built.component:
+                return wanted, 0
             self._finish(file, built.component.blob)
         self._write(built.root)
         self._write(built.pages)
@@ -135,14 +174,13 @@ class Store:
         info = component.patch_from(base)
         if info is None:
             return None
-        parts = [info.table, info.blob] + ([info.index] if info.index is not None else [])
-        return info if all(map(self._has, parts)) else None
+        return info if all(map(self._has, _parts(info))) else None
 
     def _patch(
         self, name: str, base: Earlier, new: Component, image: str, level: int, frames: patch.Made,
-        progress: Progress,
+        progress: Progress, *, wanted: PatchInfo | None = None,
     ) -> PatchInfo | None:
-        """A patch from `base`; None when it is not worth it.
+        """A patch from `base`; None when it is not worth it, or not the one that is `wanted`.
 
         Raises `UpdatedError` and FileNotFoundError when the files of `base` are damaged; or `image` ("bad-image").
         """
@@ -159,21 +197,28 @@ class Store:
             stored = Blob(hashed.sha256.hexdigest(), table.length)
             if not table.frames or stored.length + len(packed) > instead_of * (1 - _LEAST_SAVING):
                 return None
+            difference = self._index_difference(base.component, new)
+            info = PatchInfo(
+                base.component.sha256, _part(packed), stored, _part(difference) if difference is not None else None
+            )
+            if wanted not in (None, info):
+                return None
             self._finish(file, stored)
-        return PatchInfo(base.component.sha256, self._write(packed), stored, self._index_patch(base.component, new))
+        self._write(packed)
+        if difference is not None:
+            self._write(difference)
+        return info
 
-    def _index_patch(self, base: Component, new: Component) -> Blob | None:
+    def _index_difference(self, base: Component, new: Component) -> bytes | None:
         """The whole index of `new`, compressed with that of `base`; None when nodes had no memory for that."""
         before, after = (whole_index(self._folder, component) for component in (base, new))
         if max(len(before), len(after)) > MAX_WHOLE_INDEX:
             return None
-        return self._write(prefixed.compress(after, before, blob.LEVEL))
+        return prefixed.compress(after, before, blob.LEVEL)
 
-    def _write(self, data: bytes) -> Blob:
-        part = Blob(hashlib.sha256(data).hexdigest(), len(data))
+    def _write(self, data: bytes) -> None:
         # Also when it is there: it may be damaged.
-        durable.write_file(self._path(part.sha256), data)
-        return part
+        durable.write_file(self._path(_part(data).sha256), data)
 
     @contextmanager
     def _unfinished(self) -> Iterator[BufferedWriter]:
@@ -195,6 +240,24 @@ class Store:
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
+
+
+def _part(data: bytes) -> Blob:
+    return Blob(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _parts(info: PatchInfo) -> list[Blob]:
+    return [info.table, info.blob, *([info.index] if info.index is not None else [])]
+
+
+def _not_restored(name: str, fault: Fault) -> UpdatedError:
+    return UpdatedError(
+        "bad-repository", f"{name}: blobs/{fault.sha256}",
+        f"{fault.cause}, and what is made of the image now has other bytes: by another --level or version of zstd, or "
+        "since an older release is damaged itself",
+        "Restore the older release first, put the file back from a copy of the repository, or publish the image under "
+        "a new version.",
+    )  # fmt: skip
 
 
 def _bases(earlier: Sequence[Earlier], patches: int, new: Component) -> list[Earlier]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ from updated.publish.repository import Repository
 
 Run = Callable[[argparse.Namespace], int | None]
 """A verb: does it, and returns an exit status if it is not 0."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 _Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -57,6 +59,31 @@ class Verbs:
         return made
 
 
+_PATHS = {
+    "repository": "the repository", "destination": "the destination", "file": "the file", "files": "the file",
+    "keys": "--keys", "request": "--request", "root": "--root", "passphrase_file": "--passphrase-file",
+    "notes": "--notes", "record": "--record",
+}  # fmt: skip
+"""The arguments that are paths, by their names in the options, and what they are called in messages."""
+
+
+def check_paths(options: argparse.Namespace) -> None:
+    """Raises `UpdatedError` ("bad-request") for a path that is empty, which would be the current folder, or a URL."""
+    if getattr(options, "source", None) == "":
+        raise UpdatedError("bad-request", "the source", "is empty", "Name the URL or the folder of a repository.")
+    for name, what in _PATHS.items():
+        given = getattr(options, name, None)
+        for path in given if isinstance(given, list) else [given]:
+            if path == "":
+                raise UpdatedError("bad-request", what, "the path is empty", "Name one, such as /srv/updates.")
+            if path is not None and (url := _URL.match(path)) is not None:
+                local = url[0] == "file://" and path.startswith("file:///")
+                raise UpdatedError(
+                    "bad-request", f"{what} {path}", "is a URL, and has to be a path",
+                    f"Write {path.removeprefix('file://')}." if local else "Name a path of this machine.",
+                )  # fmt: skip
+
+
 def add_key_options(made: argparse.ArgumentParser) -> None:
     """Adds the options for a key folder."""
     made.add_argument("--keys", metavar="DIR", required=True, help="the folder of the keys")
@@ -70,6 +97,8 @@ def key_folder(options: argparse.Namespace) -> KeyFolder:
     """The key folder; never one that is published together with the repository, if the verb has one."""
     if "repository" in options:
         _refuse_inside(options.keys, options.repository, "the key folder")
+    if os.path.lexists(options.keys) and not os.path.isdir(options.keys):
+        raise UpdatedError("bad-key", f"the key folder {options.keys}", "is no folder", "Name the folder of the keys.")
     return KeyFolder(options.keys, passphrase(options.passphrase_file))
 
 

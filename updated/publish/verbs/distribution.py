@@ -56,6 +56,7 @@ def declare(verbs: Verbs) -> None:
 def _mirror(options: argparse.Namespace) -> None:
     if options.bandwidth_limit < 0:
         raise UpdatedError("bad-request", "--bandwidth-limit", "is less than 0", "Name bytes per second, or 0.")
+    places.check_source(options.source)
     places.check_mirror(options.source, options.destination)
     settings = HttpSettings(bandwidth_limit=options.bandwidth_limit, connections=options.connections)
     source = open_source(options.source if "://" in options.source else os.path.abspath(options.source), settings)
@@ -94,6 +95,7 @@ def _progress() -> Callable[[int, int], None]:
 
 
 def _bundle(options: argparse.Namespace) -> None:
+    places.check_source(options.repository)
     places.check_bundle(options.file)
     source = DirectorySource(options.repository)
     made = bundle(

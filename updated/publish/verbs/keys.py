@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 
@@ -90,6 +91,8 @@ def _show(options: argparse.Namespace) -> None:
 def _list(options: argparse.Namespace) -> None:
     if options.repository is None and options.keys is None:
         raise UpdatedError("bad-request", "key list", "has nothing to show", "Name a REPOSITORY, --keys DIR, or both.")
+    if options.keys is not None and not os.path.isdir(options.keys):
+        raise UpdatedError("bad-key", f"the key folder {options.keys}", "is not there", "Name a folder with keys.")
     folder = KeyFolder(options.keys) if options.keys is not None else None
     if options.repository is not None:
         _list_roles(Repository(options.repository), folder)

@@ -13,9 +13,11 @@ from updated.core.release import Release
 from updated.core.rollout import Curve, Rollout, percent
 from updated.core.version import Version
 from updated.publish import blob, waves
-from updated.publish.publisher import PATCHES, Shipping, add, mark, promote, recall, roll_out
+from updated.publish.adding import PATCHES, add
+from updated.publish.publisher import Promotion, Shipping, mark, promote, recall, roll_out
 from updated.publish.repository import locked
 from updated.publish.verbs.command import Verbs, key_folder, opened, pairs, report
+from updated.publish.whole import Fault
 
 _MAX_NOTES = 65536
 
@@ -82,14 +84,20 @@ def _add(options: argparse.Namespace) -> None:
         components={}, notes=_notes(options.notes),
     )  # fmt: skip
     images = pairs(options.component, "--component")
+    restored: list[tuple[str, Fault]] = []
     with locked(options.repository):
         repository = opened(options)
         stored = add(
             repository, keys, draft, images, now=now, level=options.level, patches=options.patches,
-            progress=_progress(),
+            progress=_progress(), restored=lambda name, fault: restored.append((name, fault)),
         )  # fmt: skip
+    if restored:
+        print(f"Release {version} was published already; what was damaged or missing of its files is made anew:")
+        for name, fault in restored:
+            print(f"  {name}: {fault}")
+        return
     if not stored:
-        print(f"Release {version} was published already; nothing to do.")
+        print(f"Release {version} was published already, and its files are whole; nothing to do.")
         return
     report(options, f"Release {version} is published.")
     for name, each in stored.items():
@@ -131,6 +139,19 @@ def _promote(options: argparse.Namespace) -> None:
     ended = " That ends its rollout, which was on its way." if promotion.opened else ""
     haste = ", urgently" if options.urgent else ""
     report(options, f"Channel {options.channel} ships release {options.version} to {whom}{haste}.{ended}")
+    if promotion.newer:
+        print(f"releasectl: {_outdone(options, promotion)}", file=sys.stderr)
+
+
+def _outdone(options: argparse.Namespace, promotion: Promotion) -> str:
+    newer = ", ".join(version.text for version in promotion.newer)
+    at = f"{options.repository} --keys {options.keys} --channel {options.channel} --version {promotion.newer[-1]}"
+    rest = "" if len(promotion.newer) == 1 else ", and so on for each"
+    return (
+        f"warning: channel {options.channel} ships {newer} as well, and each node takes the newest that it may: "
+        f"{promotion.newer[-1]}, not {options.version}. "
+        f'To take that away: `releasectl recall {at} --reason "WHY" --replacement {options.version}`{rest}.'
+    )
 
 
 def _curve(hours: float | None, text: str | None) -> Curve | None:
