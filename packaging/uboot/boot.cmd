@@ -1,4 +1,4 @@
-# boot.cmd - choose the slot, count the boot, and start it (see README.md).
+# boot.cmd - choose the slot, count the boot, and start it (see the README.md of uboot).
 #
 #   mkimage -A arm64 -T script -C none -n updated -d boot.cmd boot.scr
 #

@@ -78,6 +78,10 @@ def test_a_key_that_is_there_twice_is_refused(text: str) -> None:
     assert refusal(text) == "has a key twice"
 
 
+def test_what_is_not_text_is_refused() -> None:
+    assert refusal(b'{"a": "\x9f"}') == "is not UTF-8"
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_numbers_that_json_does_not_have_are_refused(number: str) -> None:
     assert refusal(f'{{"a": [{number}]}}') == f"holds {number}, which is not JSON"

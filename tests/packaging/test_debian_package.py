@@ -121,8 +121,10 @@ def test_a_link_leads_to_where_its_file_is_installed(documents: Path) -> None:
     assert "](../../updated/grub/updated.cfg)" in text
 
 
-def test_the_package_names_the_page_to_begin_with(documents: Path) -> None:
-    [page] = re.findall(r"^  (/usr/share/doc/\S+)$", (PACKAGING / "debian/updated.postinst").read_text(), re.MULTILINE)
+@pytest.mark.parametrize("package", ["updated", "updated-publisher"])
+def test_a_package_names_the_page_to_begin_with(documents: Path, package: str) -> None:
+    script = (PACKAGING / f"debian/{package}.postinst").read_text()
+    [page] = re.findall(r"^  (/usr/share/doc/\S+)$", script, re.MULTILINE)
     assert (documents / page.lstrip("/")).is_file()
 
 

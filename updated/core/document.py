@@ -76,6 +76,8 @@ def load_object(data: bytes, *, what: str, code: str, mend: str) -> Object:
             raise Misfit("is not an object")
         if _lone_surrogate(value):
             raise Misfit("holds half of a surrogate pair, which is no character")
+    except UnicodeDecodeError:
+        raise UpdatedError(code, what, "is not UTF-8", mend) from None
     except (ValueError, RecursionError, Misfit) as error:
         raise UpdatedError(code, what, str(error) or "is not JSON", mend) from None
     return Object(value, "")
