@@ -18,11 +18,12 @@ from bootctl.active import running_slot
 from bootctl.backend import Backend, boots_of_confirmed, open_backend
 from bootctl.errors import BootError
 from bootctl.settings import BACKENDS, BootSettings, ConfigError, Layered, boot_settings, load
-from bootctl.usage import Help, sentence
+from bootctl.usage import Help, Parser, sentence
 from bootctl.version import ShowVersion
 
 _BACKEND_OF_FILE: Final = {"autoboot.txt": "tryboot", "fw_env.config": "uboot"}
 _FILES: Final = {"grub": "grubenv", "uboot": "fw_env_config", "tryboot": "autoboot"}
+_PROGRAM: Final = "updated-bootctl"
 _DESCRIPTION: Final = "Show and change which slot the bootloader starts next."
 
 
@@ -34,19 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         backend = open_backend(settings)
         answer, text = _run(options, settings, backend)
     except (BootError, ConfigError) as error:
-        print(f"bootctl: {error}", file=sys.stderr)
+        print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return 1
     print(json.dumps(answer) if getattr(options, "json", False) else text)
     return 0 if answer.get("well", True) else 1
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The parser of the whole command line."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer with one line of JSON")
-    made = argparse.ArgumentParser(
-        prog="updated-bootctl", description=_DESCRIPTION, parents=[common], formatter_class=Help
-    )
+    made = Parser(prog=_PROGRAM, description=_DESCRIPTION, parents=[common], formatter_class=Help)
     made.add_argument("--version", action=ShowVersion)
     made.add_argument("--root", default="/", metavar="DIR", help="work on the system below DIR")
     made.add_argument(
@@ -63,8 +62,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--active", metavar="SLOT", help="the slot that runs now (default: from the command line)")
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, told: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=told, description=sentence(told), parents=[common], formatter_class=Help)
+    def verb(name: str, told: str) -> Parser:
+        child = verbs.add_parser(name, help=told, description=sentence(told), parents=[common], formatter_class=Help)
+        child.outer = made._option_string_actions
+        return child
 
     verb("show", "show the state of each slot")
     verb("next", "print the slot that boots next")

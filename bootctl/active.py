@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from bootctl.errors import BootError
+from bootctl.errors import BootError, mend_of
 from bootctl.gpt import read_table, slot_partitions
 from bootctl.settings import BootSettings
 
@@ -57,7 +57,8 @@ def _slots_by_partuuid(settings: BootSettings) -> Mapping[str, str]:
         fd = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise BootError(
-            "no-disk", disk, f"it can't be opened ({error.strerror})", "Set device or image in the table [disk]."
+            "no-disk", disk, f"it can't be opened ({error.strerror})",
+            mend_of(error, "Set device or image in the table [disk]."),
         ) from error
     try:
         partitions = slot_partitions(read_table(fd), settings.component)

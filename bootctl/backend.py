@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from bootctl.active import booted_by_kexec
 from bootctl.errors import BootError
 from bootctl.model import BootView
-from bootctl.settings import BACKENDS, BootSettings
+from bootctl.settings import BACKENDS, BootSettings, ConfigError, load
 
 
 class Backend(Protocol):
@@ -124,12 +124,24 @@ def open_backend(settings: BootSettings) -> Backend:
             reasons.append(f"{name}: {error.what}, {error.cause}")
         else:
             return backend
+    if (nothing := _unset(settings.root)) is not None:
+        raise BootError("no-backend", nothing.file, nothing.cause, nothing.mend)
     raise BootError(
         "no-backend",
         "the boot reference",
         f"no bootloader keeps one here ({'; '.join(reasons)})",
         "Set backend in the table [boot], and device or image in the table [disk].",
     )
+
+
+def _unset(root: str) -> ConfigError | None:
+    # Only where something is wrong: health starts in the middle of a boot.
+    from bootctl.first_steps import unset
+
+    try:
+        return unset(load(root), root)
+    except ConfigError:
+        return None
 
 
 def boots_of_confirmed(settings: BootSettings, backend: Backend) -> int:

@@ -15,7 +15,7 @@ from bootctl import durable
 from bootctl.efi_option import LoadOption, description_of, parse_option, slot_of
 from bootctl.efi_situation import Entry, Situation, decode, encode, format_notes, parse_notes, trial_and_good, way
 from bootctl.efivars import GLOBAL_GUID, NON_VOLATILE, EfiVariables
-from bootctl.errors import BootError
+from bootctl.errors import BootError, mend_of
 from bootctl.model import MAX_PRIORITY, BootView
 
 _ENTRY: Final = re.compile(r"Boot([0-9A-F]{4})")
@@ -285,7 +285,7 @@ class Efi:
                 "efi-not-writable",
                 path,
                 f"it can't be written ({error.strerror})",
-                "Check that its file system is mounted for writing and has room, and run this as root.",
+                mend_of(error, "Check that its file system is mounted for writing and has room."),
             ) from error
 
     def _path(self, name: str) -> str:
@@ -293,7 +293,7 @@ class Efi:
 
     @staticmethod
     def _unreadable(path: str, error: OSError) -> BootError:
-        return BootError("efi-unreadable", path, f"it can't be read ({error.strerror})", "Run this as root.")
+        return BootError("efi-unreadable", path, f"it can't be read ({error.strerror})", mend_of(error))
 
 
 def _stale(found: Situation, copies: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bootctl import durable
-from bootctl.errors import BootError
+from bootctl.errors import BootError, mend_of
 
 # UEFI Specification, section 3.3; systemd, Boot Loader Interface.
 GLOBAL_GUID: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -224,7 +224,7 @@ def _set_flags(path: str, flags: int) -> None:
 
 
 def _unreadable(path: str, error: OSError) -> BootError:
-    return BootError("efi-unreadable", path, f"it can't be read ({error.strerror})", "Run this as root.")
+    return BootError("efi-unreadable", path, f"it can't be read ({error.strerror})", mend_of(error))
 
 
 def _not_writable(path: str, error: OSError) -> BootError:
@@ -232,6 +232,6 @@ def _not_writable(path: str, error: OSError) -> BootError:
         "efi-not-writable",
         path,
         f"it can't be written ({error.strerror})",
-        "Run this as root, with efivarfs mounted for writing. When the firmware has no room, delete variables that "
-        "nobody needs (such as dump-*).",
+        f"{mend_of(error, 'Mount efivarfs for writing.')} When the firmware has no room, delete variables that nobody "
+        "needs (such as dump-*).",
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Generic, TypeVar
 
 from bootctl import durable
-from bootctl.errors import BootError
+from bootctl.errors import BootError, mend_of
 
 BACKUP_SUFFIX: Final = ".backup"
 
@@ -101,7 +101,7 @@ class FilePair(Generic[Content]):
             raise
         except OSError as error:
             raise BootError(
-                f"{self._name}-unreadable", path, f"it can't be read ({error.strerror})", "Run this as root."
+                f"{self._name}-unreadable", path, f"it can't be read ({error.strerror})", mend_of(error)
             ) from error
         return self._parse(data)
 
@@ -116,7 +116,7 @@ class FilePair(Generic[Content]):
                 f"{self._name}-not-writable",
                 path,
                 f"it can't be written ({error.strerror})",
-                "Check that its file system is mounted for writing and has room, and run this as root.",
+                mend_of(error, "Check that its file system is mounted for writing and has room."),
             ) from error
 
     def _overwritten_on_fat(self, path: str, data: bytes) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from bootctl import durable
-from bootctl.errors import BootError
+from bootctl.errors import BootError, mend_of
 
 SECTOR_SIZES: Final = (512, 4096)
 MAX_ARRAY_BYTES: Final = 1 << 20  # a table has 16 KiB; more than this is no table but garbage
@@ -315,7 +315,8 @@ def _geometry(fd: int) -> tuple[int, tuple[int, ...]]:
             return os.lseek(fd, 0, os.SEEK_END), SECTOR_SIZES
     except OSError as error:
         raise BootError(
-            "gpt-unreadable", "the disk", f"it can't be read ({error.strerror})", "Check the disk and its cable."
+            "gpt-unreadable", "the disk", f"it can't be read ({error.strerror})",
+            mend_of(error, "Check the disk and its cable."),
         ) from error
     raise BootError(
         "gpt-unreadable", "the disk", "it is neither a block device nor an image file", "Name the right disk."

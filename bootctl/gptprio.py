@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from bootctl import gpt
-from bootctl.errors import BootError
+from bootctl.errors import BootError, mend_of
 from bootctl.lock import lock
 from bootctl.model import EMPTY, MAX_TRIES, REJECTED, BootView, SlotState
 
@@ -76,7 +76,7 @@ class GptPrio:
                 raise self._error(
                     "disk-not-writable",
                     f"it can't be written ({error.strerror})",
-                    "Check the disk; the machine still boots, as before or as was asked.",
+                    f"{mend_of(error)} The machine still boots, as before or as was asked.",
                 ) from error
             after = gpt.read_table(fd)
         if self._view(after) != view or after.damage:
@@ -135,7 +135,7 @@ class GptPrio:
             raise self._error(
                 "disk-unreadable" if flags == os.O_RDONLY else "disk-not-writable",
                 f"it can't be {verb} ({error.strerror})",
-                "Name the right disk, and run this as root.",
+                mend_of(error, "Name the right disk."),
             ) from error
         try:
             yield fd

@@ -20,7 +20,7 @@ from typing import Final
 
 from bootctl.active import BY_KEXEC, running_slot, words_of
 from bootctl.backend import Backend, open_backend
-from bootctl.errors import BootError
+from bootctl.errors import BootError, in_words
 from bootctl.model import next_boot
 from bootctl.pe import Section, sections
 from bootctl.settings import KERNEL, SLOT_IN_PATH, BootSettings, ConfigError, below, boot_settings, load
@@ -156,7 +156,7 @@ def _run(command: Sequence[str], seconds: float) -> None:
     except FileNotFoundError:
         raise _refused(command[0], "there is no such program", f"Install it (package kexec-tools). {_ELSE}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise _refused(" ".join(command[:2]), str(error)) from error
+        raise _refused(" ".join(command[:2]), in_words(error)) from error
     if done.returncode:
         text = (done.stderr or done.stdout).decode(errors="replace").strip()[-300:]
         raise _refused(command[0], f"it ended with status {done.returncode} ({text})")

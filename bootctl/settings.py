@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bootctl.errors import mend_of
 from bootctl.model import DEFAULT_TRIES, MAX_TRIES
 from bootctl.toml_value import toml
 
@@ -74,10 +75,12 @@ class Layered:
 
     `origins` has a key for each table and value, such as `disk` and `disk.image`; the n-th table of an array of tables
     is `name[n]`, from 0. Keys within an inline table have none of their own: `origin` finds that of the table.
+    `files` are those that were read, from the lowest to the highest.
     """
 
     values: dict[str, Any]
     origins: Mapping[str, Origin]
+    files: tuple[str, ...] = ()
 
     def origin(self, key: str) -> Origin | None:
         """Where `key` ("table.key") was set: its own line, or that of the nearest thing around it."""
@@ -137,14 +140,15 @@ def load(root: str = "/") -> Layered:
     """
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
-    for path in _files(root):
+    files = tuple(_files(root))
+    for path in files:
         text = _read(path)
         document = _parse(path, text)
         from bootctl.toml_lines import key_lines
 
         lines = dict(key_lines(text))
         _merge(values, document, origins, {key: Origin(path, line) for key, line in lines.items()}, "")
-    return Layered(values, origins)
+    return Layered(values, origins, files)
 
 
 def boot_settings(layered: Layered, root: str = "/") -> BootSettings:
@@ -322,7 +326,7 @@ def _read(path: str) -> str:
 
 
 def _unreadable(path: str, error: OSError) -> ConfigError:
-    return ConfigError(path, f"it can't be read ({error.strerror})", "Make it readable, or remove it.")
+    return ConfigError(path, f"it can't be read ({error.strerror})", mend_of(error, "Make it readable, or remove it."))
 
 
 _AT_LINE: Final = re.compile(r" \(at line (\d+), column \d+\)$")

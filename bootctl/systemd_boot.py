@@ -40,7 +40,7 @@ from typing import Final
 
 from bootctl import bls
 from bootctl.efivars import LOADER_GUID, EfiVariables, decode_text, encode_text
-from bootctl.errors import BootError
+from bootctl.errors import BootError, mend_of
 from bootctl.model import MAX_PRIORITY, MAX_TRIES, BootView
 from bootctl.systemd_boot_entries import (
     COUNT_PATH,
@@ -211,7 +211,7 @@ class SystemdBoot:
                     "entry-not-writable",
                     change.path,
                     f"it can't be written ({error.strerror})",
-                    "Check that its file system is mounted for writing and has room, and run this as root.",
+                    mend_of(error, "Check that its file system is mounted for writing and has room."),
                 ) from error
 
     def _verify(self, plan: Plan) -> None:

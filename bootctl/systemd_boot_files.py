@@ -7,7 +7,7 @@ import stat
 from typing import Final
 
 from bootctl import bls, durable
-from bootctl.errors import BootError
+from bootctl.errors import BootError, mend_of
 from bootctl.model import EMPTY, MAX_TRIES, REJECTED
 from bootctl.systemd_boot_entries import EntryFile
 from bootctl.systemd_boot_plan import Change, Label, fresh_name
@@ -96,7 +96,7 @@ def content_of(path: str) -> bytes:
 
 
 def unreadable(path: str, error: OSError) -> BootError:
-    return BootError("entries-unreadable", path, f"it can't be read ({error.strerror})", "Run this as root.")
+    return BootError("entries-unreadable", path, f"it can't be read ({error.strerror})", mend_of(error))
 
 
 def unusable(file: EntryFile) -> BootError:

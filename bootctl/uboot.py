@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from bootctl import uboot_env
-from bootctl.errors import BootError, naming
+from bootctl.errors import BootError, mend_of, naming
 from bootctl.file_pair import BACKUP_SUFFIX
 from bootctl.model import BootView
 from bootctl.settings import below
@@ -133,7 +133,7 @@ class UBoot:
             ) from None
         except OSError as error:
             raise BootError(
-                "uboot-config-unreadable", self._config, f"it can't be read ({error.strerror})", "Run this as root."
+                "uboot-config-unreadable", self._config, f"it can't be read ({error.strerror})", mend_of(error)
             ) from error
         with naming(self._config, uboot_env.CONFIG):
             return uboot_env.parse_config(data)

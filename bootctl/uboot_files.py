@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from bootctl import durable, uboot_env
-from bootctl.errors import BootError, naming
+from bootctl.errors import BootError, mend_of, naming
 from bootctl.file_pair import BACKUP_SUFFIX
 from bootctl.lock import lock
 from bootctl.uboot_copies import Copy, Kind
@@ -63,8 +63,8 @@ def write(copy: Copy, data: bytes, kind: Kind) -> None:
             "uboot-env-not-writable",
             str(copy),
             f"it can't be written ({error.strerror})",
-            "Check that its file system is mounted for writing and has room, and run this as root; the boot partition "
-            "of an eMMC needs a 0 in its force_ro (/sys/class/block/mmcblk0boot0/force_ro).",
+            f"{mend_of(error)} The boot partition of an eMMC needs a 0 in its force_ro "
+            "(/sys/class/block/mmcblk0boot0/force_ro).",
         ) from error
 
 
@@ -100,7 +100,7 @@ def locked(path: str) -> Iterator[None]:
 
 
 def unreadable(what: str, error: OSError) -> BootError:
-    return BootError("uboot-env-unreadable", what, f"it can't be read ({error.strerror})", "Run this as root.")
+    return BootError("uboot-env-unreadable", what, f"it can't be read ({error.strerror})", mend_of(error))
 
 
 def _mode(path: str) -> int:

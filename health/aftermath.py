@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from bootctl import durable
+from bootctl.errors import in_words, mend_of
 from bootctl.model import BootView, next_boot
 from health import baseline, epoch, failed_boot, fallback, history, hooks, journal, reboots, system
 from health.exits import EXIT_OF, EXIT_STAYS
@@ -105,14 +106,14 @@ def _run_red(machine: Machine) -> None:
         if hooks.commands_of(machine, "red"):
             hooks.run(machine, "red")
     except Exception as error:  # whatever is wrong with them, the slot is left
-        complain(f"the hooks red can't be run: {error}")
+        complain(f"the hooks red can't be run: {in_words(error)}")
 
 
 def _after_fallback(machine: Machine, view: BootView) -> None:
     try:
         found = fallback.find(machine.root, view, machine.slot, machine.boot_id)
     except OSError as error:
-        complain(f"{fallback.NOTE}: it can't be written ({error.strerror}). Free or mend its file system.")
+        complain(f"{fallback.NOTE}: it can't be written ({error.strerror}). {mend_of(error)}")
         return
     if found is None:
         return
@@ -154,4 +155,4 @@ def _mark(root: str, present: bool) -> None:
         else:
             durable.remove(below(root, MARK))
     except OSError as error:
-        complain(f"{MARK}: it can't be {'written' if present else 'removed'} ({error.strerror}).")
+        complain(f"{MARK}: it can't be {'written' if present else 'removed'} ({error.strerror}). {mend_of(error)}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from bootctl import durable
+from bootctl.errors import mend_of
 from health.check import CheckResult, Kind, Result
 from health.rootdir import below
 
@@ -152,5 +153,5 @@ def discard(root: str) -> str | None:
     try:
         durable.remove(below(root, BASELINE))
     except OSError as error:
-        return f"{BASELINE}: it can't be removed ({error.strerror}). Remove it by hand."
+        return f"{BASELINE}: it can't be removed ({error.strerror}). {mend_of(error, 'Remove it by hand.')}"
     return None

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+from bootctl.errors import mend_of
 from health import baseline
 from health.check import Check
 from health.exits import EXIT_FAILED
@@ -30,7 +31,7 @@ def take_baseline(machine: Machine, *, target: str | None, most_seconds: float, 
     try:
         baseline.write(machine.root, taken)
     except OSError as error:
-        complain(f"{baseline.BASELINE}: it can't be written ({error.strerror}). Free or mend its file system.")
+        complain(f"{baseline.BASELINE}: it can't be written ({error.strerror}). {mend_of(error)}")
         return EXIT_FAILED
     told = f"baseline of slot {machine.slot} is kept; {len(results)} of {len(checks)} checks came to a result"
     tell(json.dumps(taken) + "\n" if as_json else "\n".join([*lines(results), told]) + "\n")

@@ -11,6 +11,7 @@ import os
 import stat
 from collections import Counter
 
+from bootctl.errors import mend_of
 from bootctl.settings import ConfigError
 from health.check import Check, InvalidProbe, Kind
 from health.checkfile import parse_check
@@ -37,7 +38,8 @@ def load_checks(root: str = "/", *, greenboot: bool = True, health_checker: bool
             try:
                 names = names_in(root, path)
             except OSError as error:
-                checks.append(_broken(kind, path, path, f"it can't be read ({error.strerror})", "Make it a folder."))
+                mend = mend_of(error, "Make it a folder.")
+                checks.append(_broken(kind, path, path, f"it can't be read ({error.strerror})", mend))
                 continue
             for name in names:
                 entries[name] = Entry(f"{path}/{name}", os.path.join(below(root, path), name), base == ADMINISTRATOR)
@@ -63,7 +65,8 @@ def _check(root: str, kind: Kind, label: str, entry: Entry) -> Check:
     except ConfigError as error:
         return Check(kind, label, InvalidProbe(str(error)))
     except OSError as error:
-        return _broken(kind, label, entry.path, f"it can't be read ({error.strerror})", "Mend or remove it.")
+        mend = mend_of(error, "Mend or remove it.")
+        return _broken(kind, label, entry.path, f"it can't be read ({error.strerror})", mend)
 
 
 def _read(root: str, kind: Kind, label: str, entry: Entry) -> Check:
@@ -95,8 +98,8 @@ def _misplaced(root: str) -> list[Check]:
         try:
             names = sorted(names_in(root, base), key=os.fsencode)
         except OSError as error:
-            cause, mend = f"it can't be read ({error.strerror})", f"Make it a folder with {' and '.join(folders)}."
-            found.append(_broken("required", base, base, cause, mend))
+            mend = mend_of(error, f"Make it a folder with {' and '.join(folders)}.")
+            found.append(_broken("required", base, base, f"it can't be read ({error.strerror})", mend))
             continue
         found += [
             _broken(

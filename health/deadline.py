@@ -6,6 +6,7 @@ The loader's tries lead back to the old slot. A confirmed slot is not left: noth
 import time
 from collections.abc import Callable
 
+from bootctl.errors import mend_of
 from health import failed_boot, history
 from health.aftermath import ask_for_reboot
 from health.commands import Commands
@@ -56,7 +57,7 @@ def leave_unjudged(machine: Machine, reason: str) -> int:
             reason=reason,
         )  # fmt: skip
     except OSError as error:
-        complain(f"{history.HISTORY}: it can't be written ({error.strerror}). Free or mend its file system.")
+        complain(f"{history.HISTORY}: it can't be written ({error.strerror}). {mend_of(error)}")
     # The loader takes a try away at each boot, and has a good slot behind this one.
     behind = any(state.condition == "good" for name, state in view.slots if name != machine.slot)
     rejected = view.state(machine.slot).priority == 0

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from bootctl import durable
+from bootctl.errors import in_words
 from health import system
 from health.check import CheckResult
 from health.folders import in_effect, names_in
@@ -68,7 +69,7 @@ def migrate(root: str, *, most_seconds: float = ALL_SECONDS) -> CheckResult | No
             return None
         outcomes = (_forward if todo.direction == "forward" else _backward)(root, todo, seconds)
     except (OSError, ValueError) as error:
-        return _failure(f"{error}")
+        return _failure(in_words(error))
     return _result(root, todo, outcomes)
 
 
@@ -83,7 +84,7 @@ def go_back(root: str) -> CheckResult | None:
         todo = Step("backward", reached, start)
         outcomes = _backward(root, todo, ALL_SECONDS)
     except (OSError, ValueError) as error:
-        return _failure(f"{error}")
+        return _failure(in_words(error))
     return _result(root, todo, outcomes)
 
 

@@ -9,6 +9,7 @@ import os
 from typing import Literal
 
 from bootctl import durable
+from bootctl.errors import mend_of
 from health import system
 from health.commands import Commands
 from health.output import complain
@@ -43,7 +44,7 @@ def keep(root: str, which: Which, *, slot: str, version: str | None, reason: str
         about = {"slot": slot, "version": version, "reason": reason, "at": at}
         system.store(root, f"{FOLDER}/about.json", json.dumps(about, indent=2).encode(errors="replace") + b"\n")
     except OSError as error:
-        complain(f"{FOLDER}: the log of a failed boot can't be kept ({error.strerror}). Free or mend its file system.")
+        complain(f"{FOLDER}: the log of a failed boot can't be kept ({error.strerror}). {mend_of(error)}")
 
 
 def _journal(which: Which) -> str:

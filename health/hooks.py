@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from bootctl.errors import in_words, mend_of
 from bootctl.settings import ConfigError
 from health import fallback, history, journal, system, watch
 from health.commands import Commands
@@ -46,7 +47,8 @@ def commands_of(machine: Machine, kind: Kind) -> tuple[tuple[str, ...], ...]:
         return tuple((_executable(machine.root, entry), kind) for entry in entries)
     except OSError as error:
         raise ConfigError(
-            error.filename or f"{VENDOR}/{kind}.d", f"it can't be read ({error.strerror})", "Make it a folder."
+            error.filename or f"{VENDOR}/{kind}.d", f"it can't be read ({error.strerror})",
+            mend_of(error, "Make it a folder."),
         ) from error
 
 
@@ -105,7 +107,7 @@ def start(machine: Machine, kind: Kind) -> None:
         if finished.status != 0:
             complain(f"the hooks {kind} can't be started: {finished.output.strip()}")
     except (ConfigError, OSError) as error:
-        complain(f"the hooks {kind} can't be run: {error}")
+        complain(f"the hooks {kind} can't be run: {in_words(error)}")
 
 
 def run_hooks(machine: Machine, kind: Kind) -> int:
@@ -145,4 +147,4 @@ def _keep(root: str, kind: Kind, outcomes: tuple[Outcome, ...]) -> None:
     try:
         system.store(root, RECORD, json.dumps(value, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n")
     except OSError as error:
-        complain(f"{RECORD}: it can't be written ({error.strerror}). Free or mend its file system.")
+        complain(f"{RECORD}: it can't be written ({error.strerror}). {mend_of(error)}")

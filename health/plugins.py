@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from bootctl.errors import mend_of
 from bootctl.settings import ConfigError
 from health.check import Check, InvalidProbe, Kind, Pace
 from health.folders import names_in
@@ -61,7 +62,7 @@ def _checks(
         try:
             paths += _listed(root, folder, ".sh" if origin == "greenboot" else "")
         except OSError as error:
-            fault = ConfigError(folder, f"it can't be read ({error.strerror})", "Make it a folder.")
+            fault = ConfigError(folder, f"it can't be read ({error.strerror})", mend_of(error, "Make it a folder."))
             checks.append(Check(kind, folder, InvalidProbe(str(fault))))
     if not paths:
         return checks

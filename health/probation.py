@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from bootctl.errors import in_words
 from health import watch
 from health.aftermath import carry_out
 from health.comparison import Look, compared, record_of
@@ -100,4 +101,4 @@ def _alive() -> None:
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as connection:
             connection.sendto(b"WATCHDOG=1", path)
     except OSError as error:
-        complain(f"the service manager can't be told that this goes on: {error}")
+        complain(f"the service manager can't be told that this goes on: {in_words(error)}")

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from bootctl.errors import in_words
 from health.check import OUTPUT_LIMIT, Attempt, Check, CheckResult
 
 MAX_PARALLEL = 8
@@ -97,7 +98,7 @@ def _attempt(check: Check, probe: Probing) -> Attempt:
         try:
             answer.put(probe(check))
         except Exception as error:  # an attempt that can't be made is a failed one, whatever the reason
-            answer.put(Attempt("fail", f"{type(error).__name__}: {error}"))
+            answer.put(Attempt("fail", f"{type(error).__name__}: {in_words(error)}"))
 
     threading.Thread(target=work, name=f"health-attempt-{check.name}", daemon=True).start()
     try:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bootctl.errors import in_words
 from health.commands import Commands
 from health.interruption import interruptible
 from health.rootdir import inside
@@ -67,7 +68,7 @@ def _run(
     try:
         finished = runner.run(("env", *variables, *inside(root, command)), timeout_seconds=seconds)
     except (OSError, ValueError) as error:
-        return Outcome(_name(command), "fail", output=f"it can't be started: {error}")
+        return Outcome(_name(command), "fail", output=f"it can't be started: {in_words(error)}")
     took = round(clock() - began, 3)
     if finished.status is None:
         return Outcome(_name(command), "timeout", took, f"{finished.output}\nkilled after {seconds:g} s".strip())

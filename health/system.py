@@ -6,6 +6,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from bootctl import durable
+from bootctl.errors import mend_of
 from health.rootdir import below
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _write(root: str, path: str, data: bytes) -> str | None:
     try:
         store(root, path, data)
     except OSError as error:
-        return f"{path}: it can't be written ({error.strerror}). Free or mend its file system, then run health again."
+        return f"{path}: it can't be written ({error.strerror}). {mend_of(error)} Then run updated-health again."
     return None
 
 
@@ -139,7 +140,7 @@ def _remove(root: str, path: str) -> str | None:
     try:
         durable.remove(below(root, path))
     except OSError as error:
-        return f"{path}: it can't be removed ({error.strerror}). Remove it by hand."
+        return f"{path}: it can't be removed ({error.strerror}). {mend_of(error, 'Remove it by hand.')}"
     return None
 
 

@@ -49,28 +49,27 @@ def options_of(arguments: Sequence[str]) -> Options:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    import argparse
-
-    from bootctl.usage import PlainEnd, sentence
+    from bootctl.usage import Parser, PlainEnd, sentence
     from bootctl.version import ShowVersion
 
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="updated-health",
         description="Judge this boot: confirm or reject the running slot. Without a verb: judge.",
         epilog=_STATUSES, formatter_class=PlainEnd,
         allow_abbrev=False,
     )
     made.add_argument("--version", action=ShowVersion)
-    shared = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    shared = Parser(add_help=False, allow_abbrev=False)
     shared.add_argument("--root", metavar="DIR", default=Options.root, help="judge the system below DIR")
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, told: str) -> argparse.ArgumentParser:
+    def verb(name: str, told: str) -> Parser:
         return verbs.add_parser(
             name, help=told, description=sentence(told), parents=[shared], allow_abbrev=False, formatter_class=PlainEnd
         )
 
     judge = verb("judge", "judge this boot once, and act on the verdict")
+    judge.verbs = VERBS
     judge.add_argument("--json", action="store_true", help="print the verdict document")
     judge.add_argument("--no-act", action="store_true", help="judge, but write nothing and change nothing")
     baseline = verb("baseline", "keep what the checks say, for the judgement of the next boot")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from bootctl.errors import BootError
+from bootctl.errors import BootError, mend_of
 from bootctl.settings import ConfigError
 from health.exits import EXIT_BOOT_REFERENCE, EXIT_INTERRUPTED, EXIT_USAGE
 from health.interruption import Interrupted
@@ -28,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
         complain(str(error))
         return EXIT_BOOT_REFERENCE
     except OSError as error:
-        complain(f"{error.filename or 'the boot reference'}: {error.strerror}. Check the disk, then run health again.")
+        complain(f"{error.filename or 'the boot reference'}: {error.strerror}. {mend_of(error)}")
         return EXIT_BOOT_REFERENCE
     except Interrupted as interrupted:
         complain(f"health: interrupted by {interrupted.signal.name}; no slot was confirmed or given up. Run it again.")

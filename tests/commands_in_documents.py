@@ -20,6 +20,7 @@ import updated.__main__
 import updated.cli.arguments
 import updated.publish.__main__
 from tests.documents import ROOT
+from updated.core.errors import UpdatedError
 
 DOCUMENTS = (ROOT / "README.md", *sorted(ROOT.glob("packaging/*/README.md")), *sorted(ROOT.glob("packaging/doc/*.md")))
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
@@ -131,6 +132,8 @@ def _whole(words: Sequence[str]) -> list[str]:
     except SystemExit as end:
         if end.code:
             return [f"{' '.join(words)}: {said.getvalue().strip().splitlines()[-1]}"]
+    except UpdatedError as error:
+        return [f"{' '.join(words)}: {error}"]
     return []
 
 

@@ -18,7 +18,7 @@ from tests.bundles import bundle_of
 from updated import bundle
 from updated.bundle import BundleSource, open_source_at, open_source_in
 from updated.core.errors import UpdatedError
-from updated.directory import PIECE, DirectorySource
+from updated.directory import PIECE, DirectorySource, open_import
 
 BLOB = random.Random(1).randbytes(3 * PIECE + 7)
 LONG = f"targets/releases/{'ab' * 32}.{'1.' * 40}0.json"
@@ -309,3 +309,45 @@ def test_what_may_not_be_read_says_how_to_mend_it(tmp_path: Path) -> None:
         os.seteuid(0)
     assert error.code == "bad-repository"
     assert "chmod -R a+rX" in error.mend
+
+
+# ----------------------------------------------------------------------------------------- what a person may name
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [("none", "not-found", "is not there. Mount the medium"),
+     ("empty", "bad-repository", "there is no folder metadata"),
+     ("text", "bad-repository", "is no bundle. Name a file that 'releasectl bundle' made"),
+     ("zero", "bad-repository", "is no bundle"), ("pipe", "bad-repository", "is neither a directory nor a regular")],
+)  # fmt: skip
+def test_what_is_no_repository_is_refused_by_its_path_with_the_cause_and_the_mend(
+    name: str, code: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("1.1.0\n" * 1000)
+    (tmp_path / "zero").touch()
+    os.mkfifo(tmp_path / "pipe")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(UpdatedError) as refused:
+        open_import(str(tmp_path / name))
+    assert (refused.value.code, refused.value.what) == (code, f"{tmp_path}/{name}")
+    assert words in str(refused.value)
+    assert os.listdir("/proc/self/fd") == before, "nothing stays open"
+
+
+def test_a_bundle_and_a_repository_may_be_named(tmp_path: Path) -> None:
+    (tmp_path / "repository/metadata").mkdir(parents=True)
+    (tmp_path / "bundle.tar").write_bytes(BUNDLE)
+    for name in ("repository", "bundle.tar"):
+        os.close(open_import(str(tmp_path / name)))
+
+
+def test_a_folder_that_is_not_there_or_holds_no_repository_is_named(tmp_path: Path) -> None:
+    def mend(folder: Path) -> str:
+        return _refused(DirectorySource(str(folder)).read, "metadata/timestamp.json", 100).mend
+
+    assert f"There is no folder {tmp_path}/none: " in mend(tmp_path / "none")
+    assert f"{tmp_path} holds no repository (no folder metadata)" in mend(tmp_path)
+    (tmp_path / "metadata").mkdir()
+    assert mend(tmp_path) == "Copy the repository there again."

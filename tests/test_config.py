@@ -65,6 +65,13 @@ def test_no_configuration_at_all_is_told(tmp_path: Path) -> None:
         read_settings(str(tmp_path))
 
 
+@pytest.mark.parametrize("url", ["/srv/updates", "file://srv/updates", "ftp://example.org/"])
+def test_a_url_that_is_none_is_answered_with_the_place_of_folders(tmp_path: Path, url: str) -> None:
+    write(tmp_path, "etc/updated/updated.toml", LEAST.replace("https://updates.example.org/", url))
+    with pytest.raises(ConfigError, match=r"updated\.toml:2: repository\.url: .* a directory goes into path\."):
+        read_settings(str(tmp_path))
+
+
 def test_paths_are_below_the_root_and_can_not_leave_it(tmp_path: Path) -> None:
     found = read(tmp_path, '[metrics]\nlisten = "unix:/run/../../../m.sock"\n')
     assert found.metrics_listen == f"unix:{tmp_path}/m.sock"

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from bootctl.usage import Help
+from bootctl.usage import Help, Parser
 from bootctl.version import ShowVersion
 
 FAILED = 1
@@ -68,7 +68,7 @@ def _self_check() -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the daemon's command line."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="updated", description="Keep this machine on a signed release channel, with two slots and fall back.",
         epilog="The children 'updated fetch' and 'updated seal' are started by the daemon.", formatter_class=Help,
     )

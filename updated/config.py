@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
+from bootctl.first_steps import unset
 from bootctl.health_settings import health_settings
-from bootctl.settings import KERNEL, MAIN_FILE, BootSettings, ConfigError, Layered, below, boot_settings, load
+from bootctl.settings import KERNEL, BootSettings, ConfigError, Layered, below, boot_settings, load
 from bootctl.toml_value import toml
 from updated.core.errors import UpdatedError
 from updated.core.policy import Policy
@@ -28,10 +29,9 @@ from updated.window_settings import LOCAL_TIME, check_room, read_rates, read_win
 
 STATE_DIRECTORY = "/var/lib/updated"
 RUN_DIRECTORY = "/run/updated"
+# Below the state directory: whoever works on the node holds it, and the first one made it.
+LOCK = "lock"
 OFF_SWITCH = "/usr/.noupdate"
-FIRST_STEPS = (
-    "Copy /usr/share/updated/updated.toml.example there, set url, compatible and device, then: systemctl start updated."
-)
 # From the command to reboot until health has seen the new slot, where nobody said how long that takes.
 USUAL_REBOOT_SECONDS = 300
 _PLACES: Mapping[str, float | None] = {"random": None, "first": FIRST, "last": LAST}
@@ -106,9 +106,9 @@ def _listen(value: Any) -> bool:
 
 KEYS: Mapping[str, Mapping[str, Key]] = {
     "repository": {
-        "url": Key("", lambda value: value == "" or _url(value), "an http(s) URL, or file:/// and a directory"),
+        "url": Key("", lambda value: value == "" or _url(value), "an http(s) URL; a directory goes into path"),
         "path": Key("", _path, "the absolute path of a directory or a bundle, or nothing"),
-        "mirrors": Key([], _urls, "a list of such URLs"),
+        "mirrors": Key([], _urls, "a list of URLs: http(s), or file:/// and a directory"),
         "root_of_trust": Key("/usr/share/updated/root.json", _path, "an absolute path"),
         "channel": Key("stable", lambda value: isinstance(value, str) and is_name(value), "the name of a channel"),
         "ca_bundle": Key("", _path, "an absolute path, or nothing for that of the system"),
@@ -280,10 +280,8 @@ def read_settings(root: str = "/") -> Settings:
 
 
 def _checked(layered: Layered, root: str) -> dict[str, dict[str, Any]]:
-    if not layered.values:
-        raise ConfigError(
-            below(root, MAIN_FILE), "it is not there", FIRST_STEPS,
-        )
+    if (nothing := unset(layered, root)) is not None:
+        raise nothing
     for table in layered.values:
         if table not in KEYS and table not in ELSEWHERE:
             known = ", ".join(sorted([*KEYS, *ELSEWHERE]))

@@ -15,14 +15,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bootctl import durable
+from bootctl.errors import in_words
 from bootctl.settings import ConfigError, below
-from updated.config import RUN_DIRECTORY, STATE_DIRECTORY, Settings, read_settings
+from updated.config import LOCK, RUN_DIRECTORY, STATE_DIRECTORY, Settings, read_settings
 from updated.core import events
 from updated.core.document import dump
 from updated.core.errors import UpdatedError
 from updated.core.state import Phase
 from updated.core.status import fault_document
-from updated.directory import open_place
+from updated.directory import open_import
 from updated.engine import TICK_SECONDS, Engine
 from updated.notify import notify, set_up_log, watchdog_seconds
 from updated.record import storage_error
@@ -44,7 +45,7 @@ DONE, FAILED, USAGE, WAITING = 0, 1, 2, 4
 @contextlib.contextmanager
 def only_one(root: str) -> Iterator[None]:
     """Holds the lock of the node below `root`. Raises `UpdatedError` ("already-running") and OSError."""
-    path = os.path.join(below(root, STATE_DIRECTORY), "lock")
+    path = os.path.join(below(root, STATE_DIRECTORY), LOCK)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="ascii") as lock:
         try:
@@ -79,7 +80,8 @@ def main(root: str, *, once: bool, bundle: str | None = None) -> int:
         raise KeyboardInterrupt from None
     except Exception as error:
         log.exception("the daemon")
-        fault = UpdatedError("internal", "the daemon", f"{type(error).__name__}: {error}", "Report it, with the log.")
+        text = f"{type(error).__name__}: {in_words(error)}"
+        fault = UpdatedError("internal", "the daemon", text, "Report it, with the log.")
     sys.stderr.write(f"updated: {fault}\n")
     if fault.code != "already-running":
         _leave_word(root, fault)
@@ -105,7 +107,7 @@ async def _once(settings: Settings, bundle: str | None) -> int:
     engine = Engine(dataclasses.replace(settings, policy=by_hand))
     if bundle is None:
         return await one_cycle(engine)
-    descriptor = open_place(bundle)
+    descriptor = open_import(bundle)
     try:
         return await one_cycle(engine, descriptor)
     finally:

@@ -14,6 +14,8 @@ PIECE = 256 * 1024
 # Without O_NONBLOCK, the open of a pipe would wait for a writer.
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _MEND_COPY = "Copy the repository there again."
+# Of the first header of a tar file (IEEE Std 1003.1, pax).
+_TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 
 
 class DirectorySource:
@@ -69,7 +71,7 @@ class DirectorySource:
                 raise _no_file(path)
             fd = os.open(place, _OPEN_FLAGS, dir_fd=self._fd)
         except (FileNotFoundError, NotADirectoryError):
-            raise UpdatedError("not-found", path, "is not there", _MEND_COPY) from None
+            raise UpdatedError("not-found", path, "is not there", self._mend()) from None
         except PermissionError:
             raise _not_readable(path) from None
         except OSError as error:
@@ -78,6 +80,15 @@ class DirectorySource:
             os.close(fd)
             raise _no_file(path)
         return path, fd
+
+
+    def _mend(self) -> str:
+        """What helps where a file is missing: perhaps there is no repository at all."""
+        if self._fd is None and not os.path.isdir(self._directory):
+            return f"There is no folder {self._directory}: mount or copy the repository there, or correct its path."
+        if not _holds_metadata(self._directory, self._fd):
+            return f"{self._directory} holds no repository (no folder metadata): copy it there, or correct its path."
+        return _MEND_COPY
 
 
 def folder_of(url: str) -> str | None:
@@ -124,6 +135,42 @@ def open_place(path: str) -> int:
             "bad-repository", path, "is neither a directory nor a regular file", "Name a repository or a bundle."
         )
     return fd
+
+
+def open_import(path: str) -> int:
+    """As `open_place`, for what a person names: only what looks like a repository or a bundle.
+
+    Raises `UpdatedError`: "not-found", "bad-repository", "disk-error".
+    """
+    fd = open_place(path)
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            if not _holds_metadata(path, fd):
+                raise UpdatedError(
+                    "bad-repository", path, "is a directory without a repository: there is no folder metadata in it",
+                    "Name the directory that has metadata, targets and blobs in it.",
+                )
+        elif os.pread(fd, len(_TAR_MAGIC), _TAR_MAGIC_AT) != _TAR_MAGIC:
+            raise UpdatedError(
+                "bad-repository", path, "is no bundle", "Name a file that 'releasectl bundle' made, as it made it."
+            )
+    except OSError as error:
+        os.close(fd)
+        raise storage_error(path, error) from None
+    except UpdatedError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _holds_metadata(directory: str, fd: int | None) -> bool:
+    try:
+        found = os.stat("metadata" if fd is not None else os.path.join(directory, "metadata"), dir_fd=fd)
+    except PermissionError:
+        return True  # that says who reads it
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode)
 
 
 def _no_file(path: str) -> UpdatedError:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from bootctl import gpt
 from bootctl.active import running_slot
-from bootctl.errors import BootError
+from bootctl.errors import BootError, mend_of
 from bootctl.settings import SLOT_IN_PATH, BootSettings, below
 from updated.core.errors import UpdatedError
 from updated.record import storage_error
@@ -204,7 +204,7 @@ class Disk:
         except OSError as error:
             raise UpdatedError(
                 "slot-missing", f"the disk {self.path}", error.strerror or str(error),
-                "Correct device or image in the table [disk].",
+                mend_of(error, "Correct device or image in the table [disk]."),
             ) from None
         try:
             return gpt.read_table(fd)

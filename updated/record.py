@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bootctl import durable
+from bootctl.errors import mend_of
 from updated.core.document import Object, dump, load_object
 from updated.core.errors import UpdatedError
 
@@ -91,4 +92,4 @@ def storage_error(what: str, error: OSError) -> UpdatedError:
             "disk-full", what, "there is no space left on its file system",
             "Free some space there; the update goes on by itself.",
         )
-    return UpdatedError("disk-error", what, error.strerror or str(error), "Look at the kernel log for disk errors.")
+    return UpdatedError("disk-error", what, error.strerror or str(error), mend_of(error))

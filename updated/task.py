@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from bootctl.errors import in_words
 from updated.core.errors import UpdatedError
 from updated.core.state import Target
 from updated.libc import PR_SET_PDEATHSIG, prctl
@@ -164,7 +165,7 @@ def run(work: Callable[[Task], Mapping[str, Any]]) -> int:
         report({"type": "error", "error": error.to_json()})
         return 1
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {in_words(error)}"
         unexpected = UpdatedError("internal", "the child process", text, "Report it, with the log.")
         report({"type": "error", "error": unexpected.to_json()})
         return 1

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 
 from updated.core.errors import UpdatedError
+from updated.core.floors import TOP_ROLES
 from updated.core.release import (
     MAX_MANIFEST_LENGTH,
     Channel,
@@ -22,20 +23,20 @@ from updated.core.version import Version
 from updated.task import Task
 from updated.trust import Trust
 
+# Every other role that the repository's metadata lists is that of a channel, and has its name.
+_NO_CHANNELS = {*TOP_ROLES, "releases"}
+_MOST_NAMED = 10
+
 
 def read_channel(trust: Trust, name: str) -> Channel:
     """The signed manifest of channel `name`. Raises `UpdatedError` ("unknown-channel" when there is none)."""
-    unknown = UpdatedError(
-        "unknown-channel", f"channel {name}", "is not in the repository",
-        "Choose another one with 'updatectl channel NAME'.",
-    )
     if not is_name(name):
-        raise unknown
+        raise _unknown(trust, name)
     try:
         data = trust.target(channel_target(name), MAX_MANIFEST_LENGTH)
     except UpdatedError as error:
         if error.code == "no-such-target":
-            raise unknown from None
+            raise _unknown(trust, name) from None
         if error.code == "not-found":
             raise UpdatedError(
                 "not-found", error.what, f"{error.cause}; this node follows channel {name}",
@@ -50,6 +51,12 @@ def read_channel(trust: Trust, name: str) -> Channel:
             "The publisher must publish it again.",
         )
     return channel
+
+
+def _unknown(trust: Trust, name: str) -> UpdatedError:
+    found = sorted(role for role in trust.versions().keys() - _NO_CHANNELS if is_name(role))
+    cause = f"is not in the repository, which has {', '.join(found[:_MOST_NAMED]) or 'none'}"
+    return UpdatedError("unknown-channel", f"channel {name}", cause, "Follow another with 'updatectl channel NAME'.")
 
 
 def choose_release(trust: Trust, task: Task) -> Choice:

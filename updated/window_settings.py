@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from typing import Any
 
+from bootctl.errors import in_words
 from bootctl.settings import Layered, below
 from bootctl.toml_value import toml
 from updated.core.windows import DAYS, WEEK_MINUTES, Rate, Window, Windows
@@ -37,7 +38,7 @@ def read_zone(layered: Layered, root: str, name: str) -> tzinfo:
         with open(place, "rb") as file:
             return zoneinfo.ZoneInfo.from_file(file)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        unread = f"/etc/localtime can't be read ({error})"
+        unread = f"/etc/localtime can't be read ({in_words(error)})"
         thing = unread if name == LOCAL_TIME else f"there is no time zone {toml(name)}"
         raise layered.error("windows.time_zone", thing, _ZONE_MEND) from None
 

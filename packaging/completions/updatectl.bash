@@ -35,7 +35,7 @@ _updated_ctl() {
         key="$path $place"
     fi
     case $key in
-        ' -') words=(--help --root --version --color) ;;
+        ' -') words=(--help --root --version --json --color) ;;
         ' 0')
             words=(
                 status check install import reboot rollback channel hold unhold allow history health watch log config

@@ -50,7 +50,7 @@ function __updated_ctl_codes
         boot-reference 'the boot reference could not be read or written' \
         state-corrupt 'a state file is damaged' \
         disk-full 'there is no space left for the state of the node, or for a file of a slot' \
-        disk-error 'the disk reported an error' \
+        disk-error 'a disk or a file could not be read or written' \
         slot-differs 'what was read back from the slot is not the signed image' \
         slot-running 'it is not known which slot runs, or it is the one to be written' \
         slot-in-use 'the slot to be written is mounted, or something else writes to it' \
@@ -105,6 +105,7 @@ complete -c updated-ctl -f
 complete -c updated-ctl -n '__updated_ctl_at \'\'' -f -s h -l help -d 'show the help'
 complete -c updated-ctl -n '__updated_ctl_at \'\'' -l root -r -f -a '(__fish_complete_directories)' -d 'take all paths below DIR'
 complete -c updated-ctl -n '__updated_ctl_at \'\'' -l version -f -d 'print the version, and end'
+complete -c updated-ctl -n '__updated_ctl_at \'\'' -l json -f -d 'print JSON'
 complete -c updated-ctl -n '__updated_ctl_at \'\'' -l color -r -f -a 'auto always never' -d 'colour the output: auto (on a terminal, without NO_COLOR), always or never'
 complete -c updated-ctl -n '__updated_ctl_at \'\' 0' -f -a status -d 'show where the node stands, and why it is not updating now'
 complete -c updated-ctl -n '__updated_ctl_at \'\' 0' -f -a check -d 'look for a release now'

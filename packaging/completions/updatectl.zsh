@@ -9,6 +9,7 @@ _updated_ctl() {
         '(- *)--help[show the help]' \
         '(--root)--root=[take all paths below DIR]:DIR:_files -/' \
         '(--version)--version[print the version, and end]' \
+        '(--json)--json[print JSON]' \
         '(--color)--color=[colour the output\: auto (on a terminal, without NO_COLOR), always or never]:WHEN:(auto always never)' \
         '1: :->verb' \
         '*:: :->rest'
@@ -250,7 +251,7 @@ _updated_ctl_codes() {
         'boot-reference:the boot reference could not be read or written'
         'state-corrupt:a state file is damaged'
         'disk-full:there is no space left for the state of the node, or for a file of a slot'
-        'disk-error:the disk reported an error'
+        'disk-error:a disk or a file could not be read or written'
         'slot-differs:what was read back from the slot is not the signed image'
         'slot-running:it is not known which slot runs, or it is the one to be written'
         'slot-in-use:the slot to be written is mounted, or something else writes to it'

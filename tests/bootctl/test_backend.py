@@ -54,10 +54,18 @@ def test_auto_takes_grub_when_the_disk_is_not_made_for_gptprio(tmp_path: Path, s
 
 
 def test_when_auto_finds_nothing_the_error_says_why(tmp_path: Path, settings: BootSettings) -> None:
+    (tmp_path / "etc/updated").mkdir(parents=True)
+    (tmp_path / "etc/updated/updated.toml").write_text("[boot]\ntries = 2\n")
     with pytest.raises(BootError, match="needs a disk, and none is set"):
         open_backend(settings)
     with pytest.raises(BootError, match=r"gptprio: disk /nonexistent, it can't.*grub: .*/grubenv, there is no"):
         open_backend(replace(settings, device="/nonexistent"))
+
+
+def test_where_nothing_is_configured_the_error_says_that_alone(settings: BootSettings) -> None:
+    with pytest.raises(BootError, match=r"etc/updated/updated\.toml: it is not there") as caught:
+        open_backend(settings)
+    assert "gptprio" not in str(caught.value)
 
 
 def test_the_errors_of_choosing(settings: BootSettings) -> None:

@@ -182,9 +182,24 @@ def test_refusals_are_one_line_with_exit_status_1(root: Path, capsys: pytest.Cap
     ):
         status, out, err = call(capsys, "--root", root, *arguments)
         assert (status, out, err.count("\n")) == (1, "", 1)
-        assert err.startswith("bootctl: ")
+        assert err.startswith("updated-bootctl: ")
         assert words in err
     assert (root / "disk.img").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [(["shwo"], "the verb 'shwo': is not known. Did you mean show?"), (["show", "--jsn"], "Did you mean --json?"),
+     (["show", "--root", "/x"], "the option --root: stands in the wrong place"),
+     (["flip"], "'updated-bootctl --help' says what there is.")],
+)  # fmt: skip
+def test_a_mistyped_word_is_answered_with_the_nearest_one(
+    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert hint in capsys.readouterr().err
 
 
 def test_an_unknown_active_slot_has_to_be_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -177,6 +177,27 @@ def test_a_bus_that_goes_away_during_authentication_is_not_there(
     assert caught.value.code == "unreachable"
 
 
+def test_a_bus_that_lets_nobody_in_is_not_told_to_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "socket"
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={path}")
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"REJECTED EXTERNAL\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def meet() -> None:
+        server = await asyncio.start_unix_server(refuse, path)
+        async with server:
+            await Node().bus.connect(document())
+
+    with pytest.raises(UpdatedError, match="the system bus: does not let this user in") as caught:
+        asyncio.run(meet())
+    assert caught.value.code == "unreachable"
+    assert "Start dbus" not in str(caught.value)
+
+
 def test_a_bus_that_takes_connections_and_says_nothing_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,16 +73,26 @@ def test_without_a_verb_it_is_the_status(tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(
     ("word", "hint"),
-    [("stats", "there is no verb 'stats'; did you mean status?"), ("rolback", "did you mean rollback?"),
-     ("xyzzy", "'updatectl --help' names all")],
+    [("stats", "the verb 'stats': is not known. Did you mean status?"), ("rolback", "Did you mean rollback?"),
+     ("xyzzy", "'updatectl --help' says what there is."), ("history --lnes=5", "Did you mean --lines?"),
+     ("--jsn", "Did you mean --json?"), ("status --root /", "the option --root: stands in the wrong place"),
+     ("hold 1d 2d", "the argument '2d': is one too many. 'updatectl hold --help'")],
 )  # fmt: skip
-def test_a_mistyped_verb_is_answered_with_the_nearest_one(
+def test_a_mistyped_word_is_answered_with_the_nearest_one(
     word: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([word])
-    assert ended.value.code == exits.USAGE
+    assert main(word.split()) == exits.USAGE
     assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--json", "status"], ["status", "--json"]], ids=" ".join)
+def test_json_is_taken_before_the_verb_behind_it_and_without_one(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run/updated").mkdir(parents=True)
+    (tmp_path / "run/updated/status.json").write_text(json.dumps(PHASES["idle"]))
+    assert main(["--root", str(tmp_path), *words]) == exits.DONE
+    assert json.loads(capsys.readouterr().out)["phase"] == "idle"
 
 
 @pytest.mark.parametrize("status", [None, {**PHASES["could-not-start"], "channel": ""}])

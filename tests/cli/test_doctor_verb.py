@@ -17,6 +17,7 @@ from updated.cli import exits
 from updated.cli.__main__ import main
 from updated.core.errors import UpdatedError
 from updated.core.status import fault_document
+from updated.daemon import only_one
 
 CONFIG = """\
 [identity]
@@ -32,7 +33,7 @@ ROOT_METADATA = {"signatures": [], "signed": {"_type": "root", "version": 3, "ex
 
 @pytest.fixture
 def root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """A node with slot a confirmed and running, and a health check."""
+    """A node with slot a confirmed and running, and a health check; its daemon ran before this start."""
     words = ["provision", str(tmp_path / "disk.img"), "--slot-size", "4M", "--state-size", "4M", "--json"]
     assert main(words) == exits.DONE
     assert not misfits("provision", json.loads(capsys.readouterr().out))
@@ -45,7 +46,8 @@ def root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     (tmp_path / "usr/share/updated/root.json").write_text(json.dumps(ROOT_METADATA))
     backend = open_backend(boot_settings(load(str(tmp_path)), str(tmp_path)))
     backend.commit(confirm(backend.read(), "a", counted=0))
-    return tmp_path
+    with only_one(str(tmp_path)):
+        return tmp_path
 
 
 def findings(root: Path, capsys: pytest.CaptureFixture[str], status: int = exits.FAILED) -> list[dict[str, Any]]:
@@ -59,6 +61,16 @@ def findings(root: Path, capsys: pytest.CaptureFixture[str], status: int = exits
 
 def of(found: list[dict[str, Any]], check: str) -> list[tuple[str, str]]:
     return [(each["severity"], each["text"]) for each in found if each["check"] == check]
+
+
+def test_a_node_whose_daemon_was_never_started_is_well_and_told_what_comes_next(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "var/lib/updated/lock").unlink()
+    found = findings(root, capsys, exits.DONE)
+    assert of(found, "daemon") == [("note", "it was never started")]
+    assert "systemctl start updated" in next(each["mend"] for each in found if each["check"] == "daemon")
+    assert not any(each["severity"] == "error" for each in found)
 
 
 def test_a_node_without_a_daemon_lacks_only_that(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from updated import daemon
 from updated.cli import exits
 from updated.cli.__main__ import main
+from updated.config import KEYS
 
 WORDS = [["status"], ["check"], ["channel"], ["channel", "beta"], ["watch"], ["hold"], ["unhold"], ["rollback"]]
+NOT_THERE = (
+    "/etc/updated/updated.toml: it is not there, so this machine is not set up for updates. "
+    "Write it as /usr/share/doc/updated/getting-started.md says, then: systemctl start updated.\n"
+)
 
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
@@ -19,19 +27,56 @@ def test_without_any_configuration_each_verb_says_how_to_begin(
 ) -> None:
     assert main(["--root", str(tmp_path), *words]) == exits.NO_DAEMON
     printed = capsys.readouterr()
-    assert printed.err == (
-        f"updatectl: this machine is not configured for updates: {tmp_path}/etc/updated/updated.toml is not there. "
-        "Copy /usr/share/updated/updated.toml.example there, set url, compatible and device, then: "
-        "systemctl start updated.\n"
-    )
+    assert printed.err == f"updatectl: {tmp_path}{NOT_THERE}"
     assert printed.out == ""
+
+
+def test_every_program_says_the_same(tmp_path: Path) -> None:
+    said = {
+        program: subprocess.run(
+            [sys.executable, "-m", program, "--root", str(tmp_path), *words], capture_output=True, text=True,
+            check=False, timeout=60,
+        ).stderr
+        for program, words in (("updated", ["--once"]), ("updated.cli", ["config"]), ("bootctl", ["show"]),
+                               ("health", []))
+    }  # fmt: skip
+    assert {program: text.partition(str(tmp_path))[2] for program, text in said.items()} == dict.fromkeys(
+        said, NOT_THERE
+    )
+
+
+@pytest.mark.parametrize("words", [*WORDS, ["reboot"]], ids=" ".join)
+def test_a_daemon_that_was_started_nevertheless_changes_no_advice(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert daemon.main(str(tmp_path), once=True) == daemon.USAGE
+    assert (tmp_path / "run/updated/status.json").exists()
+    capsys.readouterr()
+    assert main(["--root", str(tmp_path), *words]) == exits.NO_DAEMON
+    assert capsys.readouterr().err == f"updatectl: {tmp_path}{NOT_THERE}"
+
+
+@pytest.mark.parametrize("text", ["", "# [identity]\n# compatible = \"box\"\n"])
+@pytest.mark.parametrize("place", ["etc/updated/updated.toml", "etc/updated/updated.toml.d/10-mine.toml"])
+def test_a_file_that_sets_nothing_is_told_as_one_with_what_it_must_set(
+    place: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text(text)
+    keys = [(table, name, key) for table, each in KEYS.items() for name, key in each.items()]
+    (required,) = [f"{name} in the table [{table}]" for table, name, key in keys if key.required]
+    for words in (["status"], ["config"], ["hold"]):
+        assert main(["--root", str(tmp_path), *words]) in (exits.NO_DAEMON, exits.FAILED)
+        told = capsys.readouterr().err
+        assert told.startswith(f"updatectl: {tmp_path}/{place}: it sets nothing, and has to set at least {required}. ")
+        assert "is not there" not in told
 
 
 def test_the_doctor_says_it_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--root", str(tmp_path), "doctor", "--json"]) == exits.FAILED
     found = {each["check"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
-    assert "not configured for updates" in found["configuration"]["text"]
-    assert "updated.toml.example" in found["configuration"]["mend"]
+    assert "not set up for updates" in found["configuration"]["text"]
+    assert "getting-started.md" in found["configuration"]["mend"]
     assert found["daemon"]["severity"] == "skipped"
 
 

@@ -172,9 +172,7 @@ def test_a_line_with_values_of_other_types_is_no_verdict(node: Node, capsys: pyt
 def test_a_number_of_lines_that_is_none_is_refused(
     node: Node, capsys: pytest.CaptureFixture[str], verb: str, lines: str
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--root", str(node.root), verb, f"--lines={lines}"])
-    assert ended.value.code == exits.USAGE
+    assert main(["--root", str(node.root), verb, f"--lines={lines}"]) == exits.USAGE
     assert f"argument -n/--lines: {lines!r} is no number of lines" in capsys.readouterr().err
 
 

@@ -74,7 +74,9 @@ def test_what_the_doctor_says_fits_its_schema_also_where_there_is_no_node(
 @pytest.mark.parametrize(
     ("words", "status"),
     [(["status"], exits.NO_DAEMON), (["config"], exits.FAILED), (["explain", "nonsense"], exits.USAGE),
-     (["history", "--since", "x"], exits.USAGE), (["hold", "x"], exits.USAGE), (["watch"], exits.NO_DAEMON)],
+     (["nonsense"], exits.USAGE), (["status", "--nonsense"], exits.USAGE), (["import"], exits.USAGE),
+     (["history", "-n", "x"], exits.USAGE), (["history", "--since", "x"], exits.USAGE),
+     (["hold", "x"], exits.USAGE), (["watch"], exits.NO_DAEMON)],
 )  # fmt: skip
 def test_a_failure_fits_its_schema_and_has_a_line_for_people(
     words: list[str], status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]

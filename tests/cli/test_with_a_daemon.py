@@ -81,10 +81,21 @@ def test_install_says_why_a_release_is_not_taken_and_ends_with_a_status_of_its_o
 def test_a_request_that_is_followed_ends_as_the_daemon_does(node: Machine) -> None:
     done = node.updatectl("channel", "gamma", "--wait", check=False)
     assert done.returncode == exits.FAILED
-    assert "channel gamma: is not in the repository" in done.stderr
+    assert "channel gamma: is not in the repository, which has alpha, beta, stable. " in done.stderr
+    assert "'updatectl channel stable' goes back." in done.stderr
     assert "follows it" not in done.stdout
     assert "is not in the repository" not in done.stdout  # once is enough
     assert "'updatectl watch' follows it." in node.updatectl("channel", "stable", "--no-wait").stdout
+
+
+def test_an_end_of_no_pause_says_so(node: Machine) -> None:
+    node.updatectl("hold")
+    node.wait_until(lambda: status(node)["hold"] is not None)
+    assert node.updatectl("unhold").stdout.startswith("Updates go on.")
+    node.wait_until(lambda: status(node)["hold"] is None)
+    again = node.updatectl("unhold")
+    assert again.returncode == exits.DONE
+    assert again.stdout.startswith("Nothing was held. Updates go on.")
 
 
 def test_watch_prints_a_line_for_each_change_in_a_pipe_and_ends_with_the_daemon(

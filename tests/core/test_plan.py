@@ -140,8 +140,8 @@ def test_the_longer_an_answer_takes_the_more_is_read_through() -> None:
         ),
         (Outlook("ranges", "", 1000, 250, 40_000, 99_949_999), "ranges: 40.0 kB of 99.9 MB, 25 % from this machine"),
         (Outlook("full", "1.1.0", 1000, 0, 406_000_000, 406_000_000), "full: 406 MB"),
-        (Outlook("ranges", "1.1.0", 1000, 1000, 0, 10), "all of it is on this machine, 0.0 MB downloaded"),
-        (Outlook("full", "", 0, 0, 0, 0), "all of it is on this machine, 0.0 MB downloaded"),
+        (Outlook("ranges", "1.1.0", 1000, 1000, 0, 10), "all of it is on this machine, 0 bytes downloaded"),
+        (Outlook("full", "", 0, 0, 0, 0), "all of it is on this machine, 0 bytes downloaded"),
     ],
 )
 def test_the_outlook_says_where_the_bytes_come_from(outlook: Outlook, words: str) -> None:

@@ -397,7 +397,7 @@ def test_health_needs_nothing_of_the_daemons_environment(root: Root) -> None:
     assert root.ok("updated-bootctl --help").startswith("usage: updated-bootctl")
     shown = root.run("updated-bootctl show")
     assert shown.returncode == 1
-    assert shown.stderr.startswith("bootctl: ")
+    assert shown.stderr.startswith("updated-bootctl: ")
 
 
 @clean_system

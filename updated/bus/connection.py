@@ -17,8 +17,10 @@ from typing import Any
 
 from dbus_next import BusType, Message, MessageFlag, MessageType, RequestNameReply, Variant
 from dbus_next.aio import MessageBus
+from dbus_next.errors import AuthError
 from dbus_next.signature import SignatureTree
 
+from bootctl.errors import in_words
 from updated.core.errors import UpdatedError
 
 CONNECT_SECONDS = 10.0
@@ -86,8 +88,7 @@ class Connection:
             await asyncio.wait_for(client.connect(), CONNECT_SECONDS)
         except Exception as error:  # a wrong address, a refusal, a bus that goes away: each in its own way
             _abandon(client)
-            text = "does not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-            raise UpdatedError("unreachable", "the system bus", text, "Start dbus; it is tried again.") from None
+            raise _unreachable(error) from None
         except BaseException:
             _abandon(client)
             raise
@@ -102,7 +103,8 @@ class Connection:
             if not self.alive:
                 raise UpdatedError("unreachable", "the system bus", "was lost", "It is tried again.") from None
             raise UpdatedError(
-                "not-authorized", f"the bus name {name}", str(error), "Install the D-Bus policy file, or run as root."
+                "not-authorized", f"the bus name {name}", in_words(error),
+                "Install the D-Bus policy file, or run as root.",
             ) from None
         if reply not in (RequestNameReply.PRIMARY_OWNER, RequestNameReply.ALREADY_OWNER):
             raise UpdatedError("already-running", f"the bus name {name}", "has another owner", "End the other daemon.")
@@ -168,6 +170,15 @@ def bare(value: Any) -> Any:
     if isinstance(value, Variant):
         return bare(value.value)
     return {key: bare(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def _unreachable(error: Exception) -> UpdatedError:
+    text = "does not answer" if isinstance(error, TimeoutError) else in_words(error)
+    mend = "Start dbus; it is tried again."
+    if isinstance(error, AuthError):
+        text = f"does not let this user in ({text})"
+        mend = "Run the daemon as root, and not within another user namespace; it is tried again."
+    return UpdatedError("unreachable", "the system bus", text, mend)
 
 
 def _look_at(future: asyncio.Future[None]) -> None:

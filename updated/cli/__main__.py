@@ -28,14 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what the encoding of a terminal lacks is no reason to fail
+    words = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in words  # also where the words are such that nobody can say what they mean
     try:
-        words = sys.argv[1:] if arguments is None else arguments
         options = parser().parse_args(words)
         if options.verb is None:
             options = parser().parse_args([*words, "status"])
+        as_json = options.json
         return _run(options)
     except UpdatedError as error:
-        if options.json:
+        if as_json:
             print(json.dumps({"error": error.to_json()}, ensure_ascii=False))
         print(f"updatectl: {error}", file=sys.stderr)
         return exits.BY_CODE.get(error.code, exits.FAILED)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Iterable
 from typing import NoReturn
 
-from bootctl.usage import PlainEnd, sentence
+from bootctl.usage import Parser, PlainEnd, sentence
 from bootctl.version import ShowVersion
 from updated.cli import exits
 from updated.cli.paper import columns
+from updated.core.errors import UpdatedError
 
 
 class _Help(PlainEnd):
@@ -20,39 +19,31 @@ class _Help(PlainEnd):
         super().__init__(prog, width=columns() - 2)
 
 
-class _Top(argparse.ArgumentParser):
-    """Says of a verb that there isn't which one it may have been."""
+class _Parser(Parser):
+    """Raises `UpdatedError` ("bad-request"), which is told as every other error is."""
 
-    verbs: Iterable[str] = ()
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the process with the status of a wrong argument."""
-        match = re.match(r"argument VERB: invalid choice: '(.*)' \(choose ", message)
-        if match is not None:
-            from difflib import get_close_matches
-
-            near = get_close_matches(match[1], self.verbs, 1)
-            hint = f"did you mean {near[0]}?" if near else f"'{self.prog} --help' names all"
-            message = f"there is no verb {match[1]!r}; {hint}"
-        super().error(message)
+    def wrong(self, what: str, cause: str, mend: str) -> NoReturn:
+        """See `Parser.wrong`."""
+        raise UpdatedError("bad-request", what, cause, mend)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line. Without side effects."""
-    top = _Top(
+def parser() -> Parser:
+    """The parser of the whole command line. Without side effects. What it does not take raises `UpdatedError`."""
+    top = _Parser(
         prog="updatectl", description="Show and steer how this machine is updated; without a verb: status.",
         epilog=exits.HELP, formatter_class=_Help,
     )
     top.add_argument("--root", default="/", metavar="DIR", help="take all paths below DIR")
     top.add_argument("--version", action=ShowVersion)
+    top.add_argument("--json", action="store_true", help="print JSON")
     _colour(top, "auto")
-    verbs = top.add_subparsers(dest="verb", metavar="VERB", parser_class=argparse.ArgumentParser)
-    top.verbs = verbs.choices
+    verbs = top.add_subparsers(dest="verb", metavar="VERB")
 
-    def verb(name: str, text: str, *, waits: bool | None = None) -> argparse.ArgumentParser:
+    def verb(name: str, text: str, *, waits: bool | None = None) -> Parser:
         child = verbs.add_parser(name, help=text, description=sentence(text), formatter_class=_Help)
-        child.add_argument("--json", action="store_true", help="print JSON")
+        child.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
         _colour(child, argparse.SUPPRESS)
+        child.outer = top._option_string_actions
         if waits is not None:
             waited = child.add_mutually_exclusive_group()
             waited.add_argument(

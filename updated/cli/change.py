@@ -18,7 +18,7 @@ from updated.cli.when import moment
 from updated.cli.why import obstacles
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
-from updated.directory import open_place
+from updated.directory import open_import
 
 # Why nothing was installed, where nothing stood against it.
 _NOTHING_TO_INSTALL = ("up-to-date", "ahead", "empty-channel", "no-repository")
@@ -48,12 +48,16 @@ def change(options: argparse.Namespace) -> int:
         raise unset
     waits = getattr(options, "wait", False)
     # It is opened here, so that nobody imports what only the daemon may read.
-    files = [open_place(options.path)] if options.verb == "import" else []
+    files = [open_import(options.path)] if options.verb == "import" else []
     before = read_status(options.root) if waits else {}
-    leaving = _leaving(options.root) if options.verb == "rollback" else ""
+    first = ""
+    if options.verb == "rollback":
+        first = _leaving(options.root)
+    elif options.verb == "unhold" and not _is_held(options.root):
+        first = "Nothing was held. "
     asyncio.run(_call(member, signature, arguments, files))
     if not options.json:
-        print(leaving + _done(options))
+        print(first + _done(options))
     if waits:
         return _waited(options, before)
     if options.json:
@@ -62,7 +66,13 @@ def change(options: argparse.Namespace) -> int:
 
 
 def _waited(options: argparse.Namespace, before: dict[str, Any]) -> int:
-    document = follow.wait(options.root, before, as_json=options.json, paper=paper_of(options.color))
+    try:
+        document = follow.wait(options.root, before, as_json=options.json, paper=paper_of(options.color))
+    except UpdatedError as error:
+        if error.code != "unknown-channel" or options.verb != "channel" or before["channel"] in ("", options.name):
+            raise
+        back = f"{error.mend} 'updatectl channel {before['channel']}' goes back."
+        raise UpdatedError(error.code, error.what, error.cause, back) from None
     stopped = [each for each in document["reasons"] if each["code"] not in _NOTHING_TO_INSTALL]
     if options.verb not in ("install", "import") or not stopped or document["phase"] in ("staged", "rebooting"):
         return exits.DONE
@@ -70,6 +80,14 @@ def _waited(options: argparse.Namespace, before: dict[str, Any]) -> int:
         for each in obstacles(document, time.time()):
             print(f"  {each.code}: {each.text}" + (f"\n    → {each.mend}" if each.mend else ""))
     return exits.REFUSED
+
+
+def _is_held(root: str) -> bool:
+    """Whether somebody paused updates; also where that is not known."""
+    try:
+        return bool(read_status(root)["hold"])
+    except (UpdatedError, KeyError):
+        return True
 
 
 def _leaving(root: str) -> str:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bootctl.errors import mend_of
 from updated.cli import exits, findings
 from updated.cli.findings import Finding, Node
 from updated.cli.paper import Paper, paper_of, plain
@@ -44,7 +45,7 @@ def examine(root: str) -> list[dict[str, Any]]:
             results = [Finding("error", f"{error.what}: {error.cause}", error.mend)]
         except OSError as error:
             text = f"{error.filename or 'it'} can't be read: {error.strerror}"
-            results = [Finding("skipped", text, "Run it as root.")]
+            results = [Finding("skipped", text, mend_of(error))]
         found += [
             {"check": name, "severity": each.severity, "text": each.text, "mend": each.mend or None} for each in results
         ]

@@ -21,7 +21,7 @@ from updated.cli.merged import config_fault
 from updated.cli.show import amounts
 from updated.cli.statusfile import mended, never_set_up, read_status
 from updated.cli.when import epoch, moment
-from updated.config import Settings, read_settings
+from updated.config import LOCK, STATE_DIRECTORY, Settings, read_settings
 from updated.core.errors import UpdatedError
 from updated.disk import Disk, boot_error
 
@@ -182,7 +182,7 @@ def expiry(node: Node) -> list[Finding]:
 
 def state(node: Node) -> list[Finding]:
     """The state folder: there, writable, with room."""
-    path = below(node.root, "/var/lib/updated")
+    path = below(node.root, STATE_DIRECTORY)
     if not os.path.isdir(path):
         return [Finding("error", f"{path} is not there", "Mount the state partition there, or make the folder.")]
     if os.geteuid() != 0 and not os.access(path, os.W_OK):
@@ -201,6 +201,8 @@ def daemon(node: Node) -> list[Finding]:
     start = "'systemctl start updated'; 'updatectl log' says why it ended."
     if not node.status and never_set_up(node.root) is not None:
         return [Finding("skipped", "not looked at: this machine was not set up")]
+    if not node.status and not os.path.exists(os.path.join(below(node.root, STATE_DIRECTORY), LOCK)):
+        return [Finding("note", "it was never started", "That is the next step: systemctl start updated.")]
     if not node.status:
         return [Finding("error", "it has not run since the machine started", start)]
     fault = node.status.get("error")

@@ -203,7 +203,10 @@ ERRORS: Mapping[str, tuple[str, str]] = {
         "does not let the slot boot, and writes it again later",
         "a disk that does so twice is about to fail: 'journalctl --dmesg'",
     ),
-    "disk-error": (_AGAIN, "'journalctl --dmesg' names the disk; replace it"),
+    "disk-error": (
+        _AGAIN,
+        "its text says whether rights, the mount or the disk are to blame; 'journalctl --dmesg' names a bad disk",
+    ),
     "disk-full": (_AGAIN, "free some space where /var/lib/updated is; 'df -h /var/lib/updated'"),
     "state-corrupt": (
         "sets the file aside, and begins anew with what slots and boot loader say",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bootctl.errors import mend_of
 from bootctl.settings import below
 from updated.cli import exits
 from updated.cli.judged import health_text, well_formed
@@ -78,9 +79,8 @@ def _readable(read: Callable[[], list[dict[str, Any]]], what: str) -> list[dict[
     try:
         return read()
     except OSError as error:
-        raise UpdatedError(
-            "not-authorized", f"{what} {error.filename}", error.strerror or str(error), "Read it as root."
-        ) from None
+        code = "not-authorized" if isinstance(error, PermissionError) else "disk-error"
+        raise UpdatedError(code, f"{what} {error.filename}", error.strerror or str(error), mend_of(error)) from None
 
 
 def _newest(entries: list[dict[str, Any]], lines: int) -> list[dict[str, Any]]:

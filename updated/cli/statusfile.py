@@ -10,62 +10,85 @@ from updated.core.errors import UpdatedError
 from updated.processes import process_start
 
 STATUS_FILE = "/run/updated/status.json"
+_ANEW = "Restart the daemon: it writes it anew."
 
 
 def read_status(root: str) -> dict[str, Any]:
     """The status document below `root`, with `alive`: whether the daemon that wrote it still runs.
 
-    Raises `UpdatedError` ("daemon-not-running") when there is none; it says so where the machine was never set up.
+    Raises `UpdatedError` ("daemon-not-running") when there is none; `NeverSetUp` where nobody configured the machine,
+    also when a daemon was started nevertheless.
     """
     path = os.path.join(root, STATUS_FILE.lstrip("/"))
     try:
         with open(path, encoding="utf-8") as file:
             document: Any = json.load(file)
     except FileNotFoundError:
-        if (unset := never_set_up(root)) is not None:
-            raise unset from None
-        raise UpdatedError(
+        raise _never_set_up(root) or UpdatedError(
             "daemon-not-running", "the daemon", f"has not written {path} since the machine started",
             "Start it: systemctl start updated. 'updatectl log' says why it ended.",
         ) from None
-    except (OSError, ValueError) as error:
-        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UpdatedError("state-corrupt", path, cause, "Restart the daemon: it writes it anew.") from None
+    except OSError as error:
+        from bootctl.errors import mend_of
+
+        raise UpdatedError("state-corrupt", path, error.strerror or str(error), mend_of(error, _ANEW)) from None
+    except ValueError as error:
+        raise UpdatedError("state-corrupt", path, str(error), _ANEW) from None
     if not isinstance(document, dict):
-        raise UpdatedError("state-corrupt", path, "is not a status document", "Restart the daemon: it writes it anew.")
+        raise UpdatedError("state-corrupt", path, "is not a status document", _ANEW)
     document["alive"] = process_start(document.get("pid")) == document.get("pid_start") is not None
+    if _refused_by_configuration(document) and (unset := _never_set_up(root)) is not None:
+        raise unset
     return document
 
 
-def never_set_up(root: str) -> UpdatedError | None:
+class NeverSetUp(UpdatedError):
+    """Why no daemon ever ran on a machine that nobody set up for updates."""
+
+
+def never_set_up(root: str) -> NeverSetUp | None:
     """Why no daemon ever ran on the machine below `root`, where that is so because nobody set it up for updates."""
-    if os.path.exists(os.path.join(root, STATUS_FILE.lstrip("/"))):
+    try:
+        read_status(root)
+    except NeverSetUp as unset:
+        return unset
+    except UpdatedError:
         return None
+    return None
+
+
+def _never_set_up(root: str) -> NeverSetUp | None:
     # Only where something is wrong: these take a while to load.
-    from bootctl.settings import MAIN_FILE, ConfigError, below, load
-    from updated.config import FIRST_STEPS, OFF_SWITCH
+    from bootctl.first_steps import unset
+    from bootctl.settings import ConfigError, below, load
+    from updated.config import OFF_SWITCH
 
     if os.path.exists(below(root, OFF_SWITCH)):
-        return UpdatedError(
+        return NeverSetUp(
             "daemon-not-running", "this machine is not to be updated", f"{below(root, OFF_SWITCH)} is there",
             "Remove it, where the image is made; then: systemctl start updated.",
         )
     try:
-        if load(root).values or os.path.exists(below(root, MAIN_FILE)):
-            return None
-    except (ConfigError, OSError):
+        nothing = unset(load(root), root)
+    except ConfigError:
         return None
-    return UpdatedError(
-        "daemon-not-running", "this machine is not configured for updates", f"{below(root, MAIN_FILE)} is not there",
-        FIRST_STEPS,
-    )
+    if nothing is None:
+        return None
+    return NeverSetUp("daemon-not-running", nothing.file, nothing.cause, nothing.mend)
+
+
+def _refused_by_configuration(document: dict[str, Any]) -> bool:
+    """Whether it is of a daemon that a configuration kept from starting."""
+    fault = document.get("error")
+    refused = isinstance(fault, dict) and fault.get("code") == "bad-config"
+    return refused and not document["alive"] and not document.get("pid")
 
 
 def mended(document: dict[str, Any], root: str) -> dict[str, Any]:
     """`document`, and where it is of a daemon that a configuration kept from starting which reads well now, that."""
-    fault = document.get("error")
-    if document["alive"] or not isinstance(fault, dict) or fault.get("code") != "bad-config" or document.get("pid"):
+    if not _refused_by_configuration(document):
         return document
+    fault = document["error"]
     from bootctl.settings import ConfigError
     from updated.config import read_settings
 

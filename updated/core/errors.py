@@ -60,7 +60,7 @@ CODES: Mapping[str, Code] = {
     "slot-in-use": Code(Blame.DEVICE, False, "the slot to be written is mounted, or something else writes to it"),
     "slot-running": Code(Blame.DEVICE, False, "it is not known which slot runs, or it is the one to be written"),
     "slot-differs": Code(Blame.DEVICE, True, "what was read back from the slot is not the signed image"),
-    "disk-error": Code(Blame.DEVICE, True, "the disk reported an error"),
+    "disk-error": Code(Blame.DEVICE, True, "a disk or a file could not be read or written"),
     "disk-full": Code(Blame.DEVICE, True, "there is no space left for the state of the node, or for a file of a slot"),
     "state-corrupt": Code(Blame.DEVICE, True, "a state file is damaged"),
     "boot-reference": Code(Blame.DEVICE, True, "the boot reference could not be read or written"),

@@ -127,7 +127,9 @@ class Outlook:
 
 
 def _amount(length: int) -> str:
-    if 0 < length < 100_000:
+    if length < 1000:
+        return f"{length} bytes"
+    if length < 100_000:
         return f"{length / 1e3:.1f} kB"
     megabytes = length / 1e6
     return f"{megabytes:.1f} MB" if megabytes < 100 else f"{megabytes:.0f} MB"
