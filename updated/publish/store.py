@@ -63,7 +63,7 @@ class Stored:
 
 
 def _megabytes(length: int) -> str:
-    return f"{length / 1e6:.1f} MB"
+    return f"{length / 1e6:.1f} MB" if length >= 50_000 else f"{length} bytes"
 
 
 class Store:

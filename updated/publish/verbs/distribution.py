@@ -105,7 +105,8 @@ def _bundle(options: argparse.Namespace) -> None:
     through = f", through {', '.join(barriers)}" if barriers else ""
     print(f"{options.file}: release {release} of channel {options.channel}{through}.")
     if made.bases:
-        print(f"  for nodes that run {', '.join(made.bases)} ({made.patches} patches), and whole for others")
+        patches = f"{made.patches} patch{'es' * (made.patches != 1)}"
+        print(f"  for nodes that run {', '.join(made.bases)} ({patches}), and whole for others")
     print(f"  {made.length} bytes, SHA-256 {made.sha256}")
     print(f"  valid until {format_time(made.expires)}: make it anew for nodes that get it later")
 
