@@ -14,17 +14,15 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bootctl import durable
 from bootctl.errors import in_words
 from bootctl.settings import ConfigError, below
-from updated.config import LOCK, RUN_DIRECTORY, STATE_DIRECTORY, Settings, read_settings
+from updated.config import LOCK, STATE_DIRECTORY, Settings, read_settings
 from updated.core import events
-from updated.core.document import dump
 from updated.core.errors import UpdatedError
 from updated.core.state import Phase
-from updated.core.status import fault_document
 from updated.directory import open_import
 from updated.engine import TICK_SECONDS, Engine
+from updated.last_word import leave_word
 from updated.notify import notify, set_up_log, watchdog_seconds
 from updated.record import storage_error
 from updated.surroundings import Lookout
@@ -92,11 +90,8 @@ def _leave_word(root: str, fault: UpdatedError) -> None:
     """Lets `updatectl status` say why nothing runs. A process that does run keeps its own status file."""
     if not os.path.isdir(root):
         return
-    folder = below(root, RUN_DIRECTORY)
     with contextlib.suppress(OSError, UpdatedError), only_one(root):
-        os.makedirs(folder, exist_ok=True)
-        document = fault_document(fault, int(time.time()))
-        durable.write_file(os.path.join(folder, "status.json"), dump(document), mode=0o644)
+        leave_word(root, fault, int(time.time()))
 
 
 async def _once(settings: Settings, bundle: str | None) -> int:
@@ -107,7 +102,13 @@ async def _once(settings: Settings, bundle: str | None) -> int:
     engine = Engine(dataclasses.replace(settings, policy=by_hand))
     if bundle is None:
         return await one_cycle(engine)
-    descriptor = open_import(bundle)
+    try:
+        descriptor = open_import(bundle)
+    except UpdatedError as error:
+        # Not raised: it is the request that failed, and nothing that a start needs.
+        sys.stderr.write(f"updated: {error}\n")
+        leave_word(settings.root, error, int(time.time()), "could not import")
+        return FAILED
     try:
         return await one_cycle(engine, descriptor)
     finally:

@@ -70,7 +70,7 @@ class Engine:
         self._clock = clock
         self._chance = chance
         self._disk = Disk(settings.boot)
-        self._boot: Backend = open_boot(settings)
+        self._boot: Backend = open_boot(settings.boot)
         self._steps = Steps(self._disk, clock, self._progressed)
         self._history = History(settings.state("history.jsonl"))
         self._effects: asyncio.Queue[tuple[int, tuple[Effect, ...]]] = asyncio.Queue()
@@ -254,11 +254,11 @@ class Engine:
                 self._disk.check_slot(slot)  # a slot that can't be written now keeps its place in the boot reference
                 self._commit(lambda view: model.invalidate(view, slot, active=self.state.facts.slot))
             case effects.Fetch(target):
-                await self._steps.fetch(self.settings, self.state, self._imported, target)
-                return events.FetchDone(self.now(), self._chance())
+                installed = await self._steps.fetch(self.settings, self.state, self._imported, target)
+                return events.FetchDone(self.now(), self._chance(), installed)
             case effects.Seal(target):
-                expired, urgent = await self._steps.seal(self.settings, self.state, target)
-                return events.SealDone(self.now(), self._chance(), expired, urgent)
+                expired, urgent, peak = await self._steps.seal(self.settings, self.state, target)
+                return events.SealDone(self.now(), self._chance(), expired, urgent, peak)
             case effects.Baseline(version):
                 await self._steps.baseline(self.settings, version)
             case effects.Arm(slot, tries):
@@ -283,7 +283,7 @@ class Engine:
                 await self._reboot(reason, by_kexec=onward and self.settings.kexec)
             case effects.Record(kind, version, text):
                 if kind != "failed":  # that was told when it happened
-                    log.info("%s %s: %s", kind, version, text)
+                    log.info("%s: %s", f"{kind} {version}".rstrip(), text)
                 self.audience.happened(effect)
                 try:
                     self._history.append(self.now(), kind, version, text)
@@ -332,7 +332,7 @@ class Engine:
         return first_state(self._facts(), self._chance())
 
     def _facts(self) -> BootFacts:
-        return read_facts(self.settings, self._disk, self._boot)
+        return read_facts(self.settings.root, self._disk, self._boot)
 
     def document(self) -> dict[str, Any]:
         """The status document."""

@@ -13,11 +13,16 @@ from typing import Any
 
 from bootctl.settings import below
 from updated.core.document import parse_time
+from updated.core.errors import UpdatedError
 from updated.core.state import Ending, Verdict
 from updated.history import read_history
 from updated.processes import boot_id
+from updated.record import storage_error
 
 FOLDER = "/var/lib/updated/health"
+VERDICT = "verdict.json"
+# What reading a file that health did not write so can raise.
+_DAMAGES = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 MAX_VERDICT_LENGTH = 4_000_000
 STATUS_OUTPUT, WHOLE_OUTPUT = 400, 2000
 MAX_NOTE_LENGTH = 64 * 1024
@@ -58,15 +63,42 @@ def read_ending(root: str, boot: str) -> Ending | None:
 def read_health(root: str, *, most_output: int = STATUS_OUTPUT) -> dict[str, Any] | None:
     """The last verdict; None when there is none or it is damaged. Of the output of each check, the end is kept."""
     try:
-        value = _read(root, "verdict.json")
-        checks = [_check(check, most_output) for check in value["checks"]]
-        kept = {key: value[key] for key in ("slot", "version", "verdict", "reason", "finished")}
-        return {
-            **kept, "this_boot": value.get("boot_id") == boot_id(root), "baseline": value.get("baseline"),
-            "probation_until": _time(value.get("probation_until")), "checks": checks,
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _verdict(root, most_output)
+    except (OSError, *_DAMAGES):
         return None
+
+
+def verdict_fault(root: str) -> UpdatedError | None:
+    """Why the last verdict can't be told although its file is there; None when it can, or there is none.
+
+    What the checks found is not known then, and nothing is concluded from that: the boot reference says what is
+    confirmed.
+    """
+    path = os.path.join(below(root, FOLDER), VERDICT)
+    try:
+        _verdict(root, STATUS_OUTPUT)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        return UpdatedError("not-authorized", f"the verdict {path}", "may not be read by this user", "Read it as root.")
+    except OSError as error:
+        return storage_error(f"the verdict {path}", error)
+    except _DAMAGES:
+        return UpdatedError(
+            "state-corrupt", f"the verdict {path}", "is damaged; nothing was confirmed or rejected by that",
+            "The next boot writes it anew; 'systemctl restart updated-health' judges this one again.",
+        )
+    return None
+
+
+def _verdict(root: str, most_output: int) -> dict[str, Any]:
+    value = _read(root, VERDICT)
+    checks = [_check(check, most_output) for check in value["checks"]]
+    kept = {key: value[key] for key in ("slot", "version", "verdict", "reason", "finished")}
+    return {
+        **kept, "this_boot": value.get("boot_id") == boot_id(root), "baseline": value.get("baseline"),
+        "probation_until": _time(value.get("probation_until")), "checks": checks,
+    }
 
 
 def _read(root: str, name: str, most: int = MAX_VERDICT_LENGTH) -> Any:

@@ -125,7 +125,7 @@ class Metrics:
         self._rollbacks = counter("rollbacks", "Releases that were left, by reason.", "reason")
         self._install_time = gauge(
             "last_install_duration_seconds",
-            "How long it took to fetch and write the last release; 0 when none was since the start.",
+            "How long it took to fetch and write the last release; 0 when none was yet.",
         )
         self._reboot_time = gauge(
             "last_reboot_duration_seconds", "From the last command to reboot to the confirmation; 0 when not measured."

@@ -6,8 +6,7 @@ import os
 
 from bootctl.backend import Backend, open_backend
 from bootctl.errors import BootError
-from bootctl.settings import below
-from updated.config import Settings
+from bootctl.settings import BootSettings, below
 from updated.core.errors import UpdatedError
 from updated.core.state import BootFacts
 from updated.disk import Disk, boot_error
@@ -17,16 +16,16 @@ from updated.processes import boot_id
 MAX_RELEASE_LENGTH = 65536
 
 
-def open_boot(settings: Settings) -> Backend:
+def open_boot(settings: BootSettings) -> Backend:
     """The boot reference of the node. Raises `UpdatedError` ("boot-reference")."""
     try:
-        return open_backend(settings.boot)
+        return open_backend(settings)
     except BootError as error:
         raise boot_error(error) from None
 
 
-def read_facts(settings: Settings, disk: Disk, boot: Backend) -> BootFacts:
-    """What is true now. Raises `UpdatedError` when the boot reference or the running slot can't be told."""
+def read_facts(root: str, disk: Disk, boot: Backend) -> BootFacts:
+    """What is true now below `root`. Raises `UpdatedError` when boot reference or running slot can't be told."""
     try:
         view = boot.read()
         slot = disk.running_slot()
@@ -38,7 +37,7 @@ def read_facts(settings: Settings, disk: Disk, boot: Backend) -> BootFacts:
         view.other(slot)
     except BootError as error:
         raise boot_error(error) from None
-    root, boot_now = settings.root, boot_id(settings.root)
+    boot_now = boot_id(root)
     return BootFacts(slot, os_version(root), boot_now, view, read_rejection(root), read_ending(root, boot_now))
 
 

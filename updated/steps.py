@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 from updated.assignment import downloader, make_task, running_slot
 from updated.children import Children, Message
@@ -21,10 +20,11 @@ from updated.core.answer import (
     seal_answer,
 )
 from updated.core.expiry import accepted, grace_text
+from updated.core.installed import LastInstall
 from updated.core.state import State, Target
 from updated.core.status import Progress, Report
 from updated.disk import Disk
-from updated.healthfiles import read_health
+from updated.healthfiles import read_health, verdict_fault
 from updated.processes import process_start
 from updated.reboot import baseline_unit, take_baseline
 
@@ -46,7 +46,6 @@ class Steps:
         self._rate_from: tuple[float, int] = (0.0, 0)
         self._plan = ""
         self._baseline = ""
-        self._last_install: dict[str, Any] = {}
 
     def forget_progress(self) -> None:
         """No step is on its way any more."""
@@ -54,10 +53,12 @@ class Steps:
 
     def report(self, root: str) -> Report:
         """What the status says of the steps, of health below `root`, and of this process."""
+        health = read_health(root)
+        damage = verdict_fault(root) if health is None else None
         return Report(
-            progress=self._progress, last_install=self._last_install, plan=self._plan,
-            notes=(*self.notes, *([self._baseline] if self._baseline else [])), health=read_health(root),
-            pid=os.getpid(), pid_start=process_start(os.getpid()),
+            progress=self._progress, plan=self._plan,
+            notes=(*self.notes, *([self._baseline] if self._baseline else []), *([str(damage)] if damage else [])),
+            health=health, pid=os.getpid(), pid_start=process_start(os.getpid()),
         )
 
     async def check(self, settings: Settings, state: State, imported: int | None, *, any_wave: bool) -> CheckAnswer:
@@ -74,8 +75,8 @@ class Steps:
             log.warning("%s", grace_text(late))
         return answer
 
-    async def fetch(self, settings: Settings, state: State, imported: int | None, target: Target) -> None:
-        """Writes `target` to its slot. Raises `UpdatedError`."""
+    async def fetch(self, settings: Settings, state: State, imported: int | None, target: Target) -> LastInstall:
+        """Writes `target` to its slot; what that cost. Raises `UpdatedError`."""
         begun = time.monotonic()
         with self._disk.open_slot(target.slot, write=True) as regions, running_slot(self._disk) as running:
             task = make_task(
@@ -83,15 +84,14 @@ class Steps:
                 seeds=running, imported=imported,
             )  # fmt: skip
             result = await self.children.run(["fetch", "install"], task, self._on_progress, downloader(settings))
-        self._last_install = {
-            "version": target.version, "seconds": round(time.monotonic() - begun, 2),
-            "peak_memory_bytes": peak_memory(result), "components": install_answer(result),
-        }
+        return LastInstall(
+            target.version, round(time.monotonic() - begun, 2), peak_memory(result), install_answer(result)
+        )
 
-    async def seal(self, settings: Settings, state: State, target: Target) -> tuple[tuple[str, ...], bool]:
+    async def seal(self, settings: Settings, state: State, target: Target) -> tuple[tuple[str, ...], bool, int]:
         """Reads the slot of `target` back; the roles whose expired metadata was accepted, and whether it is urgent.
 
-        Raises `UpdatedError`.
+        The last is the peak memory of the process that did it, in bytes. Raises `UpdatedError`.
         """
         with self._disk.open_slot(target.slot, write=False) as regions:
             task = make_task(
@@ -99,14 +99,11 @@ class Steps:
                 connected=False,
             )  # fmt: skip
             result = await self.children.run(["seal"], task, self._on_progress)
-        installed = self._last_install
-        if installed.get("version") == target.version:  # a release that was staged before this start has no figures
-            self._last_install = {**installed, "seal_peak_memory_bytes": peak_memory(result)}
         expired, notes, urgent = seal_answer(result)
         for note in notes:
             log.warning("%s", note)
         self.notes = tuple(dict.fromkeys((*self.notes, *notes)))
-        return expired, urgent
+        return expired, urgent, peak_memory(result)
 
     async def baseline(self, settings: Settings, version: str) -> None:
         """Takes the baseline of health. Without one, the new slot is judged by its checks as they are."""

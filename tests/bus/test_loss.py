@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dbus_next import Message, MessageType
 
 from tests.bus.raw import client
 from tests.bus.world import Node, document, property_of
@@ -21,6 +24,7 @@ from tests.node.conftest import publisher
 from tests.node.test_daemon import asked_to_reboot, downloaded_share, status
 from tests.node.world import Publisher, make_machine
 from updated.bus import service
+from updated.bus.connection import BUS, Client
 from updated.bus.interface import NAME, PATH
 from updated.core.errors import UpdatedError
 from updated.core.state import Phase
@@ -196,6 +200,61 @@ def test_a_bus_that_lets_nobody_in_is_not_told_to_be_started(tmp_path: Path, mon
         asyncio.run(meet())
     assert caught.value.code == "unreachable"
     assert "Start dbus" not in str(caught.value)
+
+
+HELLO: Any = Message(
+    message_type=MessageType.METHOD_RETURN, sender=BUS[0], destination=":1.1", serial=1, reply_serial=1, signature="s",
+    body=[":1.1"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("last", ["before Hello", "after Hello", "after its answer", "after the next call"])
+def test_a_bus_that_hangs_up_at_the_first_calls_is_not_there_and_no_error_is_left_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    path = tmp_path / "socket"
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={path}")
+    let_in: Any = Client._authenticate
+    unseen: list[dict[str, Any]] = []
+
+    async def meet() -> None:
+        gone = asyncio.Event()
+
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            writer.write(b"OK 0123456789abcdef0123456789abcdef\r\n")
+            await reader.readline()
+            writer.write(b"AGREE_UNIX_FD\r\n")
+            await reader.readline()
+            if last != "before Hello":
+                await reader.read(4096)
+            if last.startswith("after ") and last != "after Hello":
+                writer.write(HELLO._marshall())
+            if last == "after the next call":
+                await reader.read(4096)
+            writer.close()
+            await writer.wait_closed()
+            gone.set()
+
+        async def slowly(client: Any) -> None:
+            await let_in(client)
+            if last == "before Hello":
+                await gone.wait()
+
+        monkeypatch.setattr(Client, "_authenticate", slowly)
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
+        async with await asyncio.start_unix_server(hang_up, path):
+            node = Node()
+            with pytest.raises(UpdatedError, match="the system bus") as caught:
+                await node.bus.connect(document())
+            assert caught.value.code == "unreachable"
+            await gone.wait()
+            await node.bus.leave()
+        gc.collect()
+
+    asyncio.run(meet())
+    gc.collect()
+    assert unseen == []
 
 
 def test_a_bus_that_takes_connections_and_says_nothing_is_not_there(

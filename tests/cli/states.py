@@ -9,6 +9,7 @@ from typing import Any
 from bootctl.model import BootView, SlotState
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
+from updated.core.installed import LastInstall
 from updated.core.machine import first_state
 from updated.core.policy import Policy, install_obstacles, reboot_obstacles
 from updated.core.selection import Pin, Reason
@@ -40,10 +41,9 @@ TRIAL = replace(
     STAGED, facts=BootFacts("b", "1.1.0", "boot", BootView((("a", SlotState(1, 0, True)), ("b", SlotState(2, 2))))),
     phase=Phase.TRIAL,
 )  # fmt: skip
-INSTALLED = {
-    "version": "1.1.0", "seconds": 5.2, "peak_memory_bytes": 1,
-    "components": {"rootfs": {"plan": "delta from 1.0.0: 5.1 MB of 406 MB, 97 % from this machine"}},
-}  # fmt: skip
+INSTALLED = LastInstall(
+    "1.1.0", 5.2, 1, {"rootfs": {"plan": "delta from 1.0.0: 5.1 MB of 406 MB, 97 % from this machine"}}
+)
 HEALTH: Mapping[str, Any] = {
     "slot": "b", "version": "1.1.0", "verdict": "probation", "reason": None, "finished": "2027-01-15T07:58:00Z",
     "this_boot": True, "baseline": None, "probation_until": "2027-01-15T08:03:00Z", "checks": [],
@@ -111,7 +111,7 @@ PHASES: Mapping[str, dict[str, Any]] = {
     ),
     "sealing-begins": _document(replace(FETCHING, phase=Phase.SEALING), progress=_progress("download", 9, 9)),
     "staged": _document(
-        replace(STAGED, reasons=reboot_obstacles(STAGED, BY_HAND, NOW)), BY_HAND, last_install=INSTALLED
+        replace(STAGED, reasons=reboot_obstacles(STAGED, BY_HAND, NOW), last_install=INSTALLED), BY_HAND
     ),
     "staged-for-an-agent": _staged(BY_AGENT),
     "reboot-window-closed": _staged(IN_WINDOWS),
@@ -132,7 +132,7 @@ PHASES: Mapping[str, dict[str, Any]] = {
         )
     ),
     "rebooting": _document(replace(STAGED, phase=Phase.REBOOTING, since=NOW)),
-    "trial": _document(TRIAL, last_install=INSTALLED),
+    "trial": _document(replace(TRIAL, last_install=INSTALLED)),
     "probation": _document(TRIAL, health=HEALTH),
     "fallen-back": _document(
         replace(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bootctl.model import BootView, SlotState
 from updated.core.errors import CODES, UpdatedError
 from updated.core.expiry import Expiry
+from updated.core.installed import COSTS, LastInstall
 from updated.core.release import Blob, Channel, ChannelEntry, Component, PatchInfo, Recall, Release
 from updated.core.rollout import Curve, Place, Rollout
 from updated.core.selection import Reason
@@ -84,6 +85,7 @@ facts = st.builds(
     st.sampled_from("ab"), lines, lines, slot_states, slot_states,
 )
 errors = st.builds(UpdatedError, st.sampled_from(sorted(CODES)), lines, lines, lines)
+_costs = st.fixed_dictionaries({"plan": lines, **dict.fromkeys(COSTS, st.integers(0, 2**44))})
 states = st.builds(
     State,
     facts=facts, channel=names, seed=st.floats(0, 1, exclude_max=True), phase=st.sampled_from(Phase),
@@ -105,4 +107,8 @@ states = st.builds(
     recalled=st.dictionaries(lines, lines, max_size=2),
     reboots_took=st.lists(st.integers(0, 86400), max_size=3).map(tuple),
     grace=st.none() | st.builds(Grace, lines, epochs, st.booleans()),
+    last_install=st.none() | st.builds(
+        LastInstall, lines, st.floats(0, 1e6), st.integers(0, 2**40), st.dictionaries(names, _costs, max_size=2),
+        st.none() | st.integers(0, 2**40),
+    ),
 )

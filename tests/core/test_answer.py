@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updated.core.answer import (
-    COSTS,
     STEPS,
     CheckAnswer,
     check_answer,
@@ -21,6 +20,7 @@ from updated.core.answer import (
 )
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
+from updated.core.installed import COSTS
 from updated.core.selection import Reason
 from updated.core.state import Offer
 

@@ -11,6 +11,7 @@ from bootctl.model import BootView, SlotState
 from updated.core import effects, events
 from updated.core.decision import Decision
 from updated.core.errors import UpdatedError
+from updated.core.installed import LastInstall
 from updated.core.machine import decide, first_state
 from updated.core.policy import Policy, at_once
 from updated.core.selection import Pin, Reason
@@ -243,8 +244,51 @@ def test_what_is_staged_gives_way_to_a_newer_release_and_never_to_an_older_one()
 
 
 def test_a_look_that_finds_what_is_staged_already_ends_a_row_of_failures() -> None:
-    looked = staged().with_changes(phase=Phase.CHECKING, failures=4, failing="1.1")
-    assert done(looked, Offer("1.1", "m11", 1)).state.failures == 0
+    state = staged()
+    assert state.target is not None
+    state = state.with_changes(target=replace(state.target, tries=0))
+    for _ in range(4):
+        state = decide(state, events.Failed(NOW, 0.5, NETWORK), POLICY).state  # it could not be armed
+    assert (state.failures, state.failing) == (4, "m11")
+    armed = decide(state, events.ArmDone(NOW, 0.5, 3), LEFT_ALONE).state
+    looked = done(armed.with_changes(phase=Phase.CHECKING), Offer("1.1", "m11", 1)).state
+    assert (looked.failures, looked.failing) == (0, "")
+
+
+def told_of_failure(state: State) -> tuple[str, str]:
+    """The release that history names for a failure in `state`, and the one that keeps failing from then on."""
+    decision = decide(state, events.Failed(NOW, 0.5, NETWORK), LEFT_ALONE)
+    (record,) = (effect for effect in decision.effects if isinstance(effect, effects.Record))
+    assert (record.kind, record.text) == ("failed", str(NETWORK))
+    return record.version, decision.state.failing
+
+
+def test_a_failure_names_the_release_that_it_is_about_and_not_one_that_is_staged_beside_it() -> None:
+    on_its_way = node(phase=Phase.FETCHING, target=Target("1.1", "m11", "b"))
+    for phase in (Phase.FETCHING, Phase.SEALING, Phase.STAGED):
+        assert told_of_failure(on_its_way.with_changes(phase=phase)) == ("1.1", "m11")
+    assert told_of_failure(staged().with_changes(phase=Phase.REBOOTING)) == ("1.1", "m11")
+    assert told_of_failure(staged(withdrawn="it burns")) == ("1.1", "m11")
+    assert told_of_failure(staged()) == ("", ""), "such as a boot reference that can't be read"
+    assert told_of_failure(staged().with_changes(phase=Phase.CHECKING)) == ("", "")
+
+
+def test_an_import_that_a_restart_ended_while_it_looked_does_not_name_what_is_staged() -> None:
+    looking = staged().with_changes(phase=Phase.CHECKING, importing=True)
+    record = started(looking, looking.facts).effects[0]
+    assert isinstance(record, effects.Record)
+    assert (record.kind, record.version) == ("failed", "")
+
+
+def test_what_an_installation_cost_is_kept_and_what_its_seal_needed_is_added() -> None:
+    figures = LastInstall("1.1", 2.5, 7, {"rootfs": {"plan": "full"}})
+    fetching = node(phase=Phase.FETCHING, target=Target("1.1", "m11", "b"))
+    fetched = decide(fetching, events.FetchDone(NOW, 0.5, figures), POLICY).state
+    assert fetched.last_install == figures
+    sealed = decide(fetched, events.SealDone(NOW, 0.5, peak_memory=9), POLICY).state
+    assert sealed.last_install == replace(figures, seal_peak_memory=9)
+    other = fetched.with_changes(target=Target("1.2", "m12", "b"))
+    assert decide(other, events.SealDone(NOW, 0.5, peak_memory=9), POLICY).state.last_install == figures
 
 
 def test_a_withdrawn_release_is_kept_in_mind_until_it_is_out_of_the_boot_reference() -> None:

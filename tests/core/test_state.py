@@ -18,12 +18,12 @@ from updated.core.machine import first_state
 from updated.core.policy import Policy
 from updated.core.saved import format_state, parse_state
 from updated.core.selection import Reason
-from updated.core.state import BootFacts, Denial, Phase, State
+from updated.core.state import BootFacts, Denial, Phase, State, Target
 from updated.core.status import Report, fault_document, status_document, summary
 
 OPTIONAL = (
     "target", "offer", "error", "last_check", "hold", "fallback", "highest", "importing", "expiries", "recalled",
-    "reboots_took", "grace",
+    "reboots_took", "grace", "last_install",
 )
 
 
@@ -71,6 +71,15 @@ def test_a_state_from_before_releases_could_be_urgent_is_read(state: State) -> N
     assert not (again.offer is not None and again.offer.urgent)
 
 
+@given(states, st.sampled_from((None, 1, {}, {"version": "1.1.0", "seconds": -1})))
+def test_figures_of_the_last_installation_that_do_not_fit_cost_nothing_else(state: State, figures: Any) -> None:
+    document = format_state(state)
+    without = replace(state, last_install=None)
+    assert read({**document, "last_install": figures}) == without
+    del document["last_install"]
+    assert read(document) == without, "a state from before them is read"
+
+
 @given(states)
 def test_what_a_newer_daemon_wrote_before_it_fell_back_is_read(state: State) -> None:
     document = format_state(state)
@@ -104,6 +113,20 @@ def test_a_node_that_could_not_start_shows_the_same_keys(state: State) -> None:
     document = fault_document(fault, 0)
     assert document.keys() == status_document(state, Policy(), Report(), 0).keys()
     assert document["error"]["code"] == "disk-full"
+
+
+@given(states, st.booleans())
+def test_what_is_known_of_a_node_that_could_not_start_stays_beside_the_error(state: State, staged: bool) -> None:
+    fault = UpdatedError("bad-config", "updated.toml", "is no TOML", "Correct it.")
+    target = Target("1.1", "m", "b", tries=3) if staged else None
+    known = status_document(state.with_changes(phase=Phase.IDLE, target=target), Policy(), Report(pid=7), 5)
+    document = fault_document(fault, 9, {**known, "of a newer daemon": 1})
+    assert document.keys() == fault_document(fault, 9).keys()
+    assert document["phase"] == ("staged" if staged else "failed")
+    assert (document["pid"], document["error"]) == (0, fault.to_json())
+    assert document["summary"] == f"could not start; {fault}"
+    for key in ("slots", "running", "target", "channel", "hold", "denied", "last_install"):
+        assert document[key] == known[key]
 
 
 def test_a_denial_says_in_a_short_sentence_who_or_what_it_came_from() -> None:

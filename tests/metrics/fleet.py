@@ -15,6 +15,7 @@ from updated.core.document import format_time
 from updated.core.effects import Record
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
+from updated.core.installed import LastInstall
 from updated.core.machine import first_state
 from updated.core.policy import Policy
 from updated.core.selection import Reason
@@ -25,17 +26,18 @@ from updated.core.windows import Window, Windows
 from updated.metrics import CONTENT_TYPE, Metrics
 
 GOOD, TRIAL, EMPTY = SlotState(1, 0, True), SlotState(2, 3, False), SlotState()
-COMPONENT = {
+COMPONENT: Mapping[str, int | str] = {
     "plan": "", "image": 900, "in_place": 100, "copied": 200, "downloaded": 600, "blob": 400, "patch": 150,
     "index": 50, "written": 700, "skipped": 80, "discarded": 20,
 }  # fmt: skip
-INSTALLED = {"version": "1.1.0", "seconds": 12.5, "components": {"rootfs": COMPONENT}}
+INSTALLED = LastInstall("1.1.0", 12.5, 1, {"rootfs": COMPONENT})
 BASE = first_state(BootFacts("a", "1.0.0", "boot", BootView((("a", GOOD), ("b", EMPTY)))), 0.5)
 TARGET = Target("1.1.0", "f" * 64, "b")
 
 
 def shown(metrics: Metrics, before: State, after: State, **rest: Any) -> Metrics:
-    """`metrics` after a change of the state. `rest`: the time `now`, the `policy`, and the fields of the report."""
+    """`metrics` after a change of the state. `rest`: `now`, the `policy`, `last_install`, the fields of the report."""
+    after = after.with_changes(last_install=rest.pop("last_install", None))
     now, policy = int(rest.pop("now", time.time())), rest.pop("policy", Policy())
     metrics.state_changed(before, after, status_document(after, policy, Report(**rest), now))
     return metrics

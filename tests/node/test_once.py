@@ -97,3 +97,19 @@ def test_what_runs_already_is_not_downloaded_again(machine: Machine, publisher: 
     installed = document["last_install"]["components"]["rootfs"]
     assert installed["copied"] > installed["image"] // 2
     assert installed["downloaded"] < installed["image"] // 2
+
+
+def test_a_look_that_fails_beside_a_staged_release_names_no_release_and_loses_no_figures(
+    machine: Machine, publisher: Publisher
+) -> None:
+    publisher.release("1.1.0")
+    once(machine)
+    installed = state_of(machine)["last_install"]
+    machine.write_config(re.sub(r'url = ".*"', 'url = "http://127.0.0.1:9"', machine.config))
+    once(machine, 1)
+    last = json.loads((machine.state / "history.jsonl").read_text().splitlines()[-1])
+    assert (last["kind"], last["version"]) == ("failed", "")
+    assert "127.0.0.1:9" in last["text"]
+    shown = state_of(machine)
+    assert shown["target"] == {"version": "1.1.0", "slot": "b", "armed": True}
+    assert shown["last_install"] == installed, "the process that installed it has ended"

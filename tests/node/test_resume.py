@@ -39,6 +39,8 @@ def test_a_release_that_was_staged_and_not_armed_is_sealed_again_and_shown(
         shown = machine.updatectl("status").stdout
         document = json.loads(machine.updatectl("status", "--json").stdout)
         assert "boots next" in shown
-        assert document["last_install"] is None, "nothing was installed since the daemon started"
+        installed = document["last_install"]
+        assert installed["version"] == "1.1.0", "what was installed before the daemon started is still known"
+        assert installed["components"]["rootfs"]["image"] > 0
         assert "Traceback" not in machine.tail()
         assert machine.power_on() == "b"

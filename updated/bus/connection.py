@@ -43,7 +43,24 @@ class _Writable:
 
 
 class Attentive(MessageBus):
-    """The client, which sees that the bus hangs up before it let anybody in."""
+    """The client, which sees that the bus hangs up before it let anybody in, and leaves no error behind unseen."""
+
+    async def connect(self) -> Attentive:
+        """Connects; raises what went wrong."""
+        try:
+            await super().connect()
+        except BaseException:
+            # The answer to its first call would be an error that nobody waits for any more.
+            self._loop.remove_reader(self._fd)
+            self._method_return_handlers.clear()
+            raise
+        return self
+
+    def send(self, msg: Message) -> asyncio.Future[None]:  # type: ignore[override]
+        """Sends `msg`, also for the client itself, which does not ask what became of it."""
+        future: asyncio.Future[None] = super().send(msg)
+        future.add_done_callback(_look_at)
+        return future
 
     async def _auth_readline(self) -> str:
         line = b""
@@ -131,7 +148,7 @@ class Connection:
     def send(self, message: Message) -> None:
         """Sends `message`, if the connection is not lost."""
         if self.alive:
-            self._client.send(message).add_done_callback(_look_at)
+            self._client.send(message)
 
     def expects(self, message: Message) -> bool:
         """Whether `message` is an answer that somebody waits for here."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from updated.core.errors import UpdatedError
 from updated.core.probation import probation_text
 
 _GLYPHS = {"pass": "✓", "skip": "–"}
 _RESULTS = {"pass": "passed", "skip": "skipped", "fail": "failed", "timeout": "timed out"}
 
 
-def health_text(health: Mapping[str, Any] | None, verdicts: Sequence[Mapping[str, Any]]) -> str:
-    """`health` as `healthfiles.read_health` gives it, and `verdicts` as `read_verdicts`, as lines of text."""
-    lines = ["No verdict on this machine yet." if health is None else _verdict_line(health)]
+def health_text(
+    health: Mapping[str, Any] | None, verdicts: Sequence[Mapping[str, Any]], fault: UpdatedError | None = None
+) -> str:
+    """What `healthfiles` gives as lines of text: `read_health`, `read_verdicts`, and `verdict_fault` without health."""
+    none = "No verdict on this machine yet." if fault is None else _plain(str(fault))
+    lines = [none if health is None else _verdict_line(health)]
     if health is not None:
         if health["reason"]:
             lines.append(f"  Reason:   {_plain(str(health['reason']))}")
@@ -80,4 +84,5 @@ def _history_line(verdict: Mapping[str, Any]) -> str:
     at, slot, version, said, reason = (
         _plain(verdict[key] or "") for key in ("at", "slot", "version", "verdict", "reason")
     )
-    return f"  {at}  slot {slot}  {version:<12} {said:<12} {reason}".rstrip()
+    place = f"slot {slot}" if slot else ""
+    return f"  {at}  {place:<6}  {version:<12} {said:<12} {reason}".rstrip()

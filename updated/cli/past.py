@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from updated.cli.paper import Paper, paper_of, plain
 from updated.cli.spans import since
 from updated.cli.when import epoch, recorded, with_local_times
 from updated.core.errors import UpdatedError
-from updated.healthfiles import WHOLE_OUTPUT, read_health, read_verdicts
+from updated.healthfiles import WHOLE_OUTPUT, read_health, read_verdicts, verdict_fault
 from updated.history import read_history
 
 HISTORY_FILE = "/var/lib/updated/history.jsonl"
@@ -26,12 +27,17 @@ DEFAULT_LINES = 20
 def health(options: argparse.Namespace) -> int:
     """Shows the last verdict, and those before."""
     found = read_health(options.root, most_output=WHOLE_OUTPUT)
+    fault = verdict_fault(options.root) if found is None else None
     verdicts = _newest(well_formed(_readable(lambda: read_verdicts(options.root), "the verdicts")), options.lines)
     if options.json:
         print(json.dumps({"verdict": found, "history": verdicts}, indent=2, ensure_ascii=False))
     else:
-        print(with_local_times(health_text(found, verdicts)))
-    return exits.DONE
+        print(with_local_times(health_text(found, verdicts, fault)))
+    if fault is None:
+        return exits.DONE
+    if options.json:
+        print(f"updatectl: {fault}", file=sys.stderr)
+    return exits.BY_CODE.get(fault.code, exits.FAILED)
 
 
 def history(options: argparse.Namespace) -> int:
@@ -62,8 +68,9 @@ def history_text(entries: Sequence[dict[str, Any]], now: float, paper: Paper) ->
             continue
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines: list[str] = []
-    for at, kind, version, text in rows:
-        head = f"{at:<{widths[0]}}  {kind:<{widths[1]}}  {version:<{widths[2]}}  "
+    for *words, text in rows:
+        # Where no entry names a release there is no column for it.
+        head = "".join(f"{word:<{width}}  " for word, width in zip(words, widths, strict=True) if width)
         lines += [line.rstrip() for line in paper.wrapped(head, with_local_times(text, now))]
     return "\n".join(lines)
 

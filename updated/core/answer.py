@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from updated.core.document import Misfit, Object, parsed
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
+from updated.core.installed import COSTS
 from updated.core.release import is_name
 from updated.core.selection import OF_A_CHANNEL, Reason
 from updated.core.state import Offer
@@ -17,9 +18,6 @@ from updated.core.version import Version
 T = TypeVar("T")
 MAX_EPOCH = 2**40
 STEPS = ("compare", "copy", "download", "verify")
-COSTS = (
-    "image", "in_place", "copied", "downloaded", "blob", "patch", "index", "written", "skipped", "discarded",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

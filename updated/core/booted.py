@@ -11,7 +11,7 @@ from updated.core.errors import UpdatedError
 from updated.core.events import Event, Observed, Started
 from updated.core.policy import Policy, with_reboot
 from updated.core.state import Denial, Fallback, Phase, State, Target
-from updated.core.update import IMPORT_AGAIN, can_leave_slot, leave_slot
+from updated.core.update import IMPORT_AGAIN, can_leave_slot, concerned, leave_slot
 from updated.core.version import newer_of, same_version
 
 
@@ -19,7 +19,8 @@ def started(state: State, event: Started, policy: Policy) -> Decision:
     """What ran before is over: unfinished work begins again and resumes; what is not armed yet is sealed again."""
     if state.importing:
         error = UpdatedError("child-failed", "the import", "was ended by a restart of the daemon", IMPORT_AGAIN)
-        record = Record("failed", state.target.version if state.target else "", str(error))
+        about = concerned(state)
+        record = Record("failed", about.version if about is not None else "", str(error))
         decision = started(state.with_changes(importing=False, error=error), event, policy)
         return Decision(decision.state, (record, *decision.effects))
     if state.phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING, Phase.WAITING):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
+from updated.core.installed import LastInstall
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Offer
 from updated.core.surroundings import Surroundings
@@ -141,7 +142,9 @@ class CheckDone(Event):
 
 @dataclass(frozen=True, slots=True)
 class FetchDone(Event):
-    """The release is written to the passive slot."""
+    """The release is written to the passive slot; `installed`: what that cost."""
+
+    installed: LastInstall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +152,12 @@ class SealDone(Event):
     """The passive slot was read back, and is what was signed.
 
     `accepted`: the roles whose metadata had expired, and was accepted all the same. `urgent`: the publisher calls the
-    release so.
+    release so. `peak_memory`: of the process that read it, in bytes.
     """
 
     accepted: tuple[str, ...] = ()
     urgent: bool = False
+    peak_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from bootctl.model import BootView, SlotState
 from updated.core.document import Misfit, Object, parsed
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
+from updated.core.installed import LastInstall
 from updated.core.selection import Reason
 from updated.core.state import BootFacts, Denial, Fallback, Hold, Offer, Phase, State, Target
 from updated.core.surroundings import Grace
@@ -74,6 +75,7 @@ def format_state(state: State) -> dict[str, Any]:
         "grace": None if state.grace is None else {
             "version": state.grace.version, "until": state.grace.until, "last": state.grace.last,
         },
+        "last_install": None if state.last_install is None else state.last_install.to_json(),
     }
 
 
@@ -151,11 +153,19 @@ def _state(document: Object) -> State:
             each.number("seconds") for each in document.objects("reboots_took", most=16)
         ) if document.has("reboots_took") else (),
         grace=None if grace is None else Grace(grace.text("version"), grace.number("until"), grace.flag("last")),
+        last_install=_last_install(document),
     )
     names = state.facts.view.names
     if len(names) != 2 or len(set(names)) != 2 or state.facts.slot not in names:
         raise Misfit("facts.view does not hold the running slot and one other")
     return state
+
+
+def _last_install(document: Object) -> LastInstall | None:
+    try:
+        return LastInstall.parse(document.object("last_install"))
+    except Misfit:
+        return None  # a state from before this key; and figures for people are no reason to lose all the rest
 
 
 def _urgent(document: Object) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from bootctl.model import BootView
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
+from updated.core.installed import LastInstall
 from updated.core.selection import Reason
 from updated.core.surroundings import Grace, Surroundings
 
@@ -156,7 +157,8 @@ class State:
     from what a person handed over. `expiries`, by role, and `recalled`, why each version in a slot was recalled that
     was, are of the last check that succeeded. `reboots_took`: from the
     command to the confirmation, in seconds, of the last ones. `grace` is the time that people who are logged in have
-    until the reboot; `around` is what was last seen around the node: not saved.
+    until the reboot; `last_install` is what the last installation cost, for people alone. `around` is what was last
+    seen around the node: not saved.
     """
 
     facts: BootFacts
@@ -186,6 +188,7 @@ class State:
     recalled: Mapping[str, str] = field(default_factory=dict)
     reboots_took: tuple[int, ...] = ()
     grace: Grace | None = None
+    last_install: LastInstall | None = None
     around: Surroundings = field(default_factory=Surroundings, compare=False)
 
     @property

@@ -6,7 +6,7 @@ Schema 1 of `/run/updated/status.json`; times are RFC 3339 in UTC, sizes in byte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bootctl.model import next_boot
@@ -23,6 +23,15 @@ SCHEMA = 1
 _STEPS: Mapping[Phase, tuple[str, ...]] = {
     Phase.FETCHING: ("compare", "copy", "download"), Phase.SEALING: ("verify",),
 }  # fmt: skip
+
+# What a state says by itself, whatever the configuration is; and what of it is also true in another boot.
+OF_THE_STATE = (
+    "phase", "running", "slots", "target", "hold", "denied", "recalled", "fallback", "expiries", "last_install",
+    "last_check", "failures",
+)  # fmt: skip
+OF_ANY_BOOT = ("hold", "denied", "fallback", "expiries", "last_install", "last_check")
+# What nothing that was known before says of a daemon that could not start.
+_OF_A_FAULT = ("schema", "written_at", "pid", "pid_start", "phase", "summary", "error", "progress", "plan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,6 @@ class Report:
     progress: Progress | None = None
     plan: str = ""
     notes: tuple[str, ...] = ()
-    last_install: Mapping[str, Any] = field(default_factory=dict)
     health: Mapping[str, Any] | None = None
     pid: int = 0
     pid_start: int | None = None
@@ -175,23 +183,38 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
             for each in notices(state.expiries, now, policy.warn_early)
         ],
         "notes": [*report.notes, *([grace_text(late)] if late else [])],
-        "last_install": dict(report.last_install) or None,
+        "last_install": None if state.last_install is None else state.last_install.to_json(),
         "health": report.health,
     }
 
 
-def fault_document(fault: UpdatedError, now: int) -> dict[str, Any]:
-    """The status document of a node whose daemon could not start at `now`: nothing is known but why."""
+def fault_document(
+    fault: UpdatedError, now: int, known: Mapping[str, Any] | None = None, failed: str = "could not start"
+) -> dict[str, Any]:
+    """The status document of a node whose daemon could not start at `now`, or what else `failed` says in words.
+
+    `known` are the fields of a status document that are known all the same.
+    """
     nothing = (
         "running", "target", "offer", "progress", "plan", "windows", "last_check", "hold", "fallback",
         "last_install", "health", "disabled_by",
     )  # fmt: skip
-    return {
+    document: dict[str, Any] = {
         "schema": SCHEMA, "written_at": format_time(now), "next_check": format_time(now), "pid": 0, "pid_start": None,
-        "phase": Phase.FAILED.value, "summary": f"could not start; {fault}", "error": fault.to_json(),
+        "phase": Phase.FAILED.value, "summary": f"{failed}; {fault}", "error": fault.to_json(),
         "failures": 1, "channel": "", "enabled": True, "slots": [], "reasons": [], "denied": [], "recalled": [],
         "expiries": {}, "expiry_warnings": [], "notes": [], **dict.fromkeys(nothing),
-    }
+    }  # fmt: skip
+    if known is None:
+        return document
+    lasting = {key: value for key, value in known.items() if key in document and key not in _OF_A_FAULT}
+    target = lasting.get("target")
+    phase = Phase.FAILED
+    if known.get("phase") == Phase.TRIAL.value:
+        phase = Phase.TRIAL
+    elif isinstance(target, dict) and target.get("armed"):
+        phase = Phase.STAGED
+    return {**document, **lasting, "phase": phase.value}
 
 
 def _opening(windows: Windows, now: int) -> dict[str, Any] | None:

@@ -173,7 +173,8 @@ def fetch_done(state: State, event: FetchDone, policy: Policy) -> Decision:
     """Has the slot verified."""
     if state.target is None:
         return Decision(state.with_changes(phase=resting_phase(state)))
-    return Decision(state.with_changes(phase=Phase.SEALING), (Seal(state.target),))
+    sealing = state.with_changes(phase=Phase.SEALING, last_install=event.installed or state.last_install)
+    return Decision(sealing, (Seal(state.target),))
 
 
 def seal_done(state: State, event: SealDone, policy: Policy) -> Decision:
@@ -182,10 +183,13 @@ def seal_done(state: State, event: SealDone, policy: Policy) -> Decision:
         return Decision(state.with_changes(phase=resting_phase(state)))
     said = state.offer is not None and state.offer.urgent and not event.urgent
     target = replace(state.target, urgent=event.urgent, doubted=event.now if said else 0)
+    installed = state.last_install
+    if installed is not None and installed.version == target.version:
+        installed = replace(installed, seal_peak_memory=event.peak_memory)
     staged = state.with_changes(
         phase=Phase.STAGED, target=target, failures=0, error=None, failing="",
         versions={**state.versions, target.slot: target.version},
-        manifests={**state.manifests, target.slot: target.manifest},
+        manifests={**state.manifests, target.slot: target.manifest}, last_install=installed,
     )
     arm = _arm(target, policy)
     if not event.accepted:
@@ -338,6 +342,16 @@ def _to_import_again(error: UpdatedError) -> UpdatedError:
     return UpdatedError(error.code, error.what, error.cause, f"{error.mend} {IMPORT_AGAIN}")
 
 
+def concerned(state: State) -> Target | None:
+    """The release that a failure in `state` is about.
+
+    One that is staged has no part in a look for another one, or at the boot reference that names it already.
+    """
+    target = state.target
+    resting = state.phase is Phase.STAGED and target is not None and target.armed and not target.withdrawn
+    return None if resting or state.phase is Phase.CHECKING else target
+
+
 def failed_at_rest(state: State, event: Failed, policy: Policy) -> Decision:
     """Keeps the error for people."""
     return Decision(state.with_changes(error=event.error))
@@ -349,10 +363,11 @@ def failed(state: State, event: Failed, policy: Policy) -> Decision:
     again = retry_at(policy, event.now, failures, event.chance)
     if not event.error.retry:
         again = next_check(policy, event.now, event.chance)
-    failing = state.target.manifest if state.target is not None else ""
+    about = concerned(state)
+    failing = about.manifest if about is not None else ""
     error = _to_import_again(event.error) if state.importing else event.error
     state = state.with_changes(error=error, failures=failures, next_check=again, insist=False, failing=failing)
-    record = Record("failed", state.target.version if state.target else "", str(error))
+    record = Record("failed", about.version if about is not None else "", str(error))
     if state.phase is Phase.CHECKING and state.target is not None:
         return Decision(state.with_changes(phase=Phase.STAGED), (record,))
     if state.phase in (Phase.STAGED, Phase.REBOOTING) and state.target is not None:
