@@ -14,10 +14,10 @@ from updated.core.errors import UpdatedError
 from updated.core.installed import LastInstall
 from updated.core.machine import decide, first_state
 from updated.core.policy import Policy, at_once
+from updated.core.rebooting import REBOOT_SECONDS
 from updated.core.selection import Pin, Reason
 from updated.core.state import BootFacts, Denial, Ending, Hold, Offer, Phase, State, Target, Verdict
 from updated.core.surroundings import Inhibitor, Surroundings
-from updated.core.update import REBOOT_SECONDS
 from updated.core.windows import Window, Windows
 
 GOOD, OTHER_GOOD, BAD = SlotState(2, 0, True), SlotState(1, 0, True), SlotState()

@@ -9,9 +9,10 @@ from updated.core.decision import Decision, denied_with, resting_phase
 from updated.core.effects import Effect, Invalidate, Record, Reject, Seal, Stop
 from updated.core.errors import UpdatedError
 from updated.core.events import Event, Observed, Started
+from updated.core.failures import IMPORT_AGAIN, concerned
 from updated.core.policy import Policy, with_reboot
+from updated.core.rebooting import can_leave_slot, leave_slot
 from updated.core.state import Denial, Fallback, Phase, State, Target
-from updated.core.update import IMPORT_AGAIN, can_leave_slot, concerned, leave_slot
 from updated.core.version import newer_of, same_version
 
 

@@ -22,9 +22,10 @@ from updated.core.events import (
 )
 from updated.core.inhibit import inhibited
 from updated.core.policy import Policy, no_repository
+from updated.core.rebooting import begin_reboot, can_leave_slot, leave_slot, reboot_now
 from updated.core.selection import why_denied
 from updated.core.state import ROLLED_BACK, Denial, Fallback, Hold, Phase, State
-from updated.core.update import begin_check, begin_reboot, can_leave_slot, leave_slot, reboot_now
+from updated.core.update import begin_check
 from updated.core.version import same_version
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from updated.core import booted, commands, grace, update
+from updated.core import booted, commands, failures, grace, rebooting, update
 from updated.core.decision import Decision, Handler
 from updated.core.events import (
     AllowRequested,
@@ -79,9 +79,9 @@ TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     **{(phase, CheckRequested): commands.check_requested for phase in (*_RESTING, Phase.STAGED)},
     **{(phase, InstallRequested): commands.install_requested for phase in (*_RESTING, Phase.STAGED)},
     **{(phase, ImportRequested): commands.import_requested for phase in (*_RESTING, Phase.STAGED)},
-    **{(phase, Failed): update.failed_at_rest for phase in (*_RESTING, Phase.TRIAL)},
+    **{(phase, Failed): failures.failed_at_rest for phase in (*_RESTING, Phase.TRIAL)},
     **{
-        (phase, Failed): update.failed
+        (phase, Failed): failures.failed
         for phase in (Phase.CHECKING, Phase.FETCHING, Phase.SEALING, Phase.STAGED, Phase.REBOOTING)
     },
     (Phase.WAITING, Tick): update.tick_waiting,
@@ -97,8 +97,8 @@ TABLE: Mapping[tuple[Phase, type[Event]], Handler] = {
     (Phase.STAGED, ArmDone): update.arm_done,
     (Phase.STAGED, Tick): update.tick_staged,
     (Phase.STAGED, RebootRequested): commands.reboot_staged,
-    (Phase.REBOOTING, Tick): update.tick_rebooting,
-    (Phase.REBOOTING, HooksPassed): update.hooks_passed,
+    (Phase.REBOOTING, Tick): rebooting.tick_rebooting,
+    (Phase.REBOOTING, HooksPassed): rebooting.hooks_passed,
     **{
         (Phase.REBOOTING, kind): commands.late
         for kind in (CheckRequested, InstallRequested, ImportRequested, RebootRequested, RollbackRequested)

@@ -1,10 +1,7 @@
-"""The order of an update, from the check to the reboot; the safety case stands in `_begin_or_wait` to `arm_done`.
+"""The order of an update, from the check to what is staged; the safety case stands in `_begin_or_wait` to `arm_done`.
 
 Invalidate the passive slot, write it (the installer syncs), seal (read it back and verify), record "staged", take the
 baseline of health, arm (the boot reference is read back). Each step is durable before the next one is asked for.
-
-Before the reboot the baseline is taken again, since days may lie between; then the hooks are asked, which may stop what
-the checks look at.
 """
 
 from __future__ import annotations
@@ -21,21 +18,15 @@ from updated.core.effects import (
     Effect,
     Fetch,
     Invalidate,
-    Reboot,
     Record,
-    Reject,
-    RollBack,
     Seal,
     Stop,
 )
-from updated.core.errors import UpdatedError
-from updated.core.events import ArmDone, CheckDone, Event, Failed, FetchDone, HooksPassed, SealDone, Tick
+from updated.core.events import ArmDone, CheckDone, Event, FetchDone, SealDone, Tick
 from updated.core.expiry import grace_text
-from updated.core.inhibit import inhibited
 from updated.core.policy import (
     Policy,
     at_once,
-    hook_refused,
     install_obstacles,
     is_due,
     is_time_to_look,
@@ -43,22 +34,17 @@ from updated.core.policy import (
     no_repository,
     pauses,
     reboot_obstacles,
-    reboot_window_obstacles,
-    retry_at,
 )
-from updated.core.selection import Reason
+from updated.core.rebooting import begin_reboot, obstacles_despite_insisting
 from updated.core.state import Offer, Phase, State, Target
 from updated.core.version import is_older
 
-# How long a machine may take to go down before the command counts as failed.
-REBOOT_SECONDS = 600
 # A reason that ends soon is not looked at more often than this.
 SHORTEST_WAIT_SECONDS = 60
 # After one of these a reboot waits for its next try; a look for a release that failed lets no window pass by.
 OF_THE_REBOOT = ("hook-refused", "reboot-failed", "boot-reference", "slot-missing", "internal")
 # The downloader can say at each check that a release is urgent, and the seal reads the slot back to find out.
 DOUBT_SECONDS = 86400
-IMPORT_AGAIN = "Then import it again: what was handed over is not kept."
 
 
 def tick_at_rest(state: State, event: Tick, policy: Policy) -> Decision:
@@ -266,114 +252,8 @@ def _staged_again(state: State, event: Event, policy: Policy) -> Decision:
     if not state.target.armed:
         return Decision(state, _arm(state.target, policy))
     insist = state.insist and policy.reboot_automatically
-    # Who wants a release at once does not thereby give up the reboot windows: 'updatectl reboot' does.
-    obstacles = (_despite_insisting if insist else reboot_obstacles)(state, policy, event.now)
+    obstacles = (obstacles_despite_insisting if insist else reboot_obstacles)(state, policy, event.now)
     if obstacles:
         return Decision(state.with_changes(reasons=obstacles, insist=False))
     version = state.target.version
     return begin_reboot(state, AskHooks(f"to boot {version} on trial", insist), version)
-
-
-def _despite_insisting(state: State, policy: Policy, now: int) -> tuple[Reason, ...]:
-    return (*reboot_window_obstacles(state, policy, now), *inhibited(state.around))
-
-
-# ---------------------------------------------------------------------------------------- reboot, failures
-
-
-def begin_reboot(state: State, how: AskHooks, version: str) -> Decision:
-    """Makes everything ready for the reboot into `version`, which is staged."""
-    preparing = state.with_changes(phase=Phase.REBOOTING, reasons=(), error=None, since=0)
-    return Decision(preparing, (Baseline(version), how))
-
-
-def hooks_passed(state: State, event: HooksPassed, policy: Policy) -> Decision:
-    """Reboots, unless something came in between that stands in the way: hooks may take long."""
-    if state.leaving:
-        return Decision(state.with_changes(since=event.now), (Reboot(event.reason, onward=False),))
-    if state.target is None:
-        return Decision(state.with_changes(phase=resting_phase(state)))
-    obstacles = reboot_obstacles(state, policy, event.now)
-    if event.insist:
-        obstacles = _despite_insisting(state, policy, event.now) if state.insist else inhibited(state.around)
-    if obstacles:
-        return Decision(state.with_changes(phase=Phase.STAGED, reasons=obstacles, insist=False))
-    return reboot_now(state, event.reason, event.now)
-
-
-def reboot_now(state: State, reason: str, now: int) -> Decision:
-    """Reboots into what is staged."""
-    rebooting = state.with_changes(phase=Phase.REBOOTING, reasons=(), error=None, since=now)
-    version = state.target.version if state.target else ""
-    return Decision(rebooting, (Record("reboot", version, reason), Reboot(reason, onward=True)))
-
-
-def tick_rebooting(state: State, event: Tick, policy: Policy) -> Decision:
-    """A machine that is still up long after the command to reboot gets it again, and people are told."""
-    if state.preparing or abs(event.now - state.since) < REBOOT_SECONDS:
-        return Decision(state)
-    error = UpdatedError(
-        "reboot-failed", "the machine", f"is still up {REBOOT_SECONDS // 60} minutes after the command to reboot",
-        "See what keeps it: systemd-inhibit --list, systemctl list-jobs.",
-    )
-    if state.leaving:
-        decision = leave_slot(state)
-        refused = state.error is not None and state.error.code == "hook-refused"
-        return decision if refused else Decision(decision.state.with_changes(error=error), decision.effects)
-    return failed(state, Failed(event.now, event.chance, error), policy)
-
-
-def can_leave_slot(state: State) -> bool:
-    """Whether the other slot holds a confirmed system."""
-    other = state.facts.view.state(state.passive)
-    return other.confirmed and other.priority > 0
-
-
-def leave_slot(state: State) -> Decision:
-    """Brings the machine out of the slot that a person wants to leave; may be asked for again until it is done."""
-    slot = state.facts.slot
-    away: Effect = RollBack() if state.confirmed else Reject(slot)
-    rebooting = state.with_changes(phase=Phase.REBOOTING, since=0)
-    return Decision(rebooting, (away, AskHooks(f"to leave {state.facts.version} in slot {slot}", insist=True)))
-
-
-def _to_import_again(error: UpdatedError) -> UpdatedError:
-    """`error` of an import: it is not tried again by itself."""
-    return UpdatedError(error.code, error.what, error.cause, f"{error.mend} {IMPORT_AGAIN}")
-
-
-def concerned(state: State) -> Target | None:
-    """The release that a failure in `state` is about.
-
-    One that is staged has no part in a look for another one, or at the boot reference that names it already.
-    """
-    target = state.target
-    resting = state.phase is Phase.STAGED and target is not None and target.armed and not target.withdrawn
-    return None if resting or state.phase is Phase.CHECKING else target
-
-
-def failed_at_rest(state: State, event: Failed, policy: Policy) -> Decision:
-    """Keeps the error for people."""
-    return Decision(state.with_changes(error=event.error))
-
-
-def failed(state: State, event: Failed, policy: Policy) -> Decision:
-    """Tries again later: soon and then more rarely if that can help, otherwise at the next regular check."""
-    failures = state.failures + 1
-    again = retry_at(policy, event.now, failures, event.chance)
-    if not event.error.retry:
-        again = next_check(policy, event.now, event.chance)
-    about = concerned(state)
-    failing = about.manifest if about is not None else ""
-    error = _to_import_again(event.error) if state.importing else event.error
-    state = state.with_changes(error=error, failures=failures, next_check=again, insist=False, failing=failing)
-    record = Record("failed", about.version if about is not None else "", str(error))
-    if state.phase is Phase.CHECKING and state.target is not None:
-        return Decision(state.with_changes(phase=Phase.STAGED), (record,))
-    if state.phase in (Phase.STAGED, Phase.REBOOTING) and state.target is not None:
-        refused = (hook_refused(error, again),) if error.code == "hook-refused" else ()
-        return Decision(state.with_changes(phase=Phase.STAGED, reasons=refused or state.reasons), (record,))
-    if state.phase is Phase.REBOOTING and state.leaving:
-        return Decision(state.with_changes(since=event.now), (record,))
-    # What an earlier look found says nothing beside the error of this one.
-    return Decision(state.with_changes(phase=Phase.FAILED, target=None, offer=None, reasons=()), (record,))
