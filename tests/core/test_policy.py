@@ -220,9 +220,22 @@ def test_urgency_takes_away_the_windows_and_nothing_else() -> None:
 
 def test_how_long_reboots_took_counts_more_than_what_was_expected() -> None:
     policy = Policy(reboots=open_for(30), reboot_takes=10 * 60)
-    assert reboot_obstacles(node(reboots_took=(60, 1740)), policy, BEGIN) == ()
-    (reason,) = reboot_obstacles(node(reboots_took=(1741, 60)), policy, BEGIN)
-    assert reason.until is None
+    late = BEGIN + 30 * 60
+    for took, seconds in (((), 10 * 60), ((60,), 60), ((60, 1740), 1740), ((1740, 60, 61), 1740)):
+        assert reboot_obstacles(node(reboots_took=took), policy, late - seconds) == ()
+        (reason,) = reboot_obstacles(node(reboots_took=took), policy, late - seconds + 1)
+        assert reason.code == "reboot-window"
+
+
+@pytest.mark.parametrize(
+    ("took", "counts"),
+    [((1741,), 600), ((1741, 60), 60), ((1741, 2000), 600), ((60, 1741, 90), 90), ((1741, 2000, 60), 60)],
+)
+def test_a_reboot_that_was_too_slow_once_closes_no_window(took: tuple[int, ...], counts: int) -> None:
+    policy = Policy(reboots=open_for(30), reboot_takes=10 * 60)
+    late = BEGIN + 30 * 60 - counts
+    assert reboot_obstacles(node(reboots_took=took), policy, late) == ()
+    assert reboot_obstacles(node(reboots_took=took), policy, late + 1) != ()
 
 
 EVA = Surroundings(users=(Login("eva", "tty1"),))
@@ -249,7 +262,7 @@ def test_windows_that_never_hold_a_reboot_are_told_once_with_the_mend_and_warn_n
     took: int, around: Surroundings
 ) -> None:
     policy = Policy(interval=30 * 86400, reboots=open_for(30), care=Care(grace=600))
-    decided = day_of(waiting_for_windows(reboots_took=(took,), around=around), policy, 47)
+    decided = day_of(waiting_for_windows(reboots_took=(took, 9000, took + 60), around=around), policy, 47)
     assert not [effect for decision in decided for effect in decision.effects]
     (text,) = {reason.text for decision in decided for reason in decision.state.reasons}
     people = "10 for people who are logged in, " if around.users else ""

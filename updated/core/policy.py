@@ -139,9 +139,10 @@ def reboot_window_obstacles(state: State, policy: Policy, now: int, leave: int =
     """
     if state.target is not None and at_once(policy, state.target):
         return ()
-    takes = reboot_takes(state, policy)
     longest = policy.reboots.longest
-    if longest is not None and longest < LEAST_BEGIN_SECONDS + (policy.care.grace if leave else 0) + takes:
+    room = None if longest is None else longest - LEAST_BEGIN_SECONDS - (policy.care.grace if leave else 0)
+    takes = reboot_takes(state, policy, room)
+    if longest is not None and room is not None and takes > room:
         return (_no_window(policy, longest, takes, warned=leave > 0),)
     # Who is warned shall not be so in vain: half of the time to begin is left for after that.
     at = policy.reboots.earliest(now, takes + (leave + LEAST_BEGIN_SECONDS // 2 if leave else 0))
@@ -174,9 +175,16 @@ def _until(at: int | None) -> str:
     return "" if at is None else f" until {format_time(at)}"
 
 
-def reboot_takes(state: State, policy: Policy) -> int:
-    """From the command to reboot until the new slot is confirmed, in seconds: the longest of the last times."""
-    return max(state.reboots_took, default=policy.reboot_takes)
+def reboot_takes(state: State, policy: Policy, room: int | None) -> int:
+    """From the command to reboot until the new slot is confirmed, in seconds: the longest of the last times.
+
+    One that took longer than the windows have `room` for is not believed until all of them did: nobody may be near to
+    reboot a machine that was slow once.
+    """
+    fitting = [took for took in state.reboots_took if room is None or took <= room]
+    if fitting or len(state.reboots_took) < REBOOTS_KEPT:
+        return max(fitting, default=policy.reboot_takes)
+    return min(state.reboots_took)
 
 
 def with_reboot(state: State, policy: Policy, now: int) -> tuple[int, ...]:
