@@ -139,10 +139,8 @@ def reboot_window_obstacles(state: State, policy: Policy, now: int, leave: int =
     """
     if state.target is not None and at_once(policy, state.target):
         return ()
-    longest = policy.reboots.longest
-    room = None if longest is None else longest - LEAST_BEGIN_SECONDS - (policy.care.grace if leave else 0)
-    takes = reboot_takes(state, policy, room)
-    if longest is not None and room is not None and takes > room:
+    takes, longest = reboot_takes(state, policy, leave), policy.reboots.longest
+    if longest is not None and longest < takes + _to_begin(policy, leave):
         return (_no_window(policy, longest, takes, warned=leave > 0),)
     # Who is warned shall not be so in vain: half of the time to begin is left for after that.
     at = policy.reboots.earliest(now, takes + (leave + LEAST_BEGIN_SECONDS // 2 if leave else 0))
@@ -155,6 +153,11 @@ def reboot_window_obstacles(state: State, policy: Policy, now: int, leave: int =
     else:
         text = f"the reboot window is closed{_until(at)}"
     return (Reason("reboot-window", text, at),)
+
+
+def _to_begin(policy: Policy, leave: int) -> int:
+    """How many seconds of a window go by before the reboot."""
+    return LEAST_BEGIN_SECONDS + (policy.care.grace if leave else 0)
 
 
 def _no_window(policy: Policy, longest: int, takes: int, *, warned: bool) -> Reason:
@@ -175,13 +178,14 @@ def _until(at: int | None) -> str:
     return "" if at is None else f" until {format_time(at)}"
 
 
-def reboot_takes(state: State, policy: Policy, room: int | None) -> int:
+def reboot_takes(state: State, policy: Policy, leave: int = 0) -> int:
     """From the command to reboot until the new slot is confirmed, in seconds: the longest of the last times.
 
-    One that took longer than the windows have `room` for is not believed until all of them did: nobody may be near to
-    reboot a machine that was slow once.
+    One that took longer than any window holds is not believed until all of them did: nobody may be near to reboot a
+    machine that was slow once.
     """
-    fitting = [took for took in state.reboots_took if room is None or took <= room]
+    longest, begin = policy.reboots.longest, _to_begin(policy, leave)
+    fitting = [took for took in state.reboots_took if longest is None or took + begin <= longest]
     if fitting or len(state.reboots_took) < REBOOTS_KEPT:
         return max(fitting, default=policy.reboot_takes)
     return min(state.reboots_took)
