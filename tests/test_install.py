@@ -239,7 +239,7 @@ def test_an_image_that_is_in_place_is_neither_downloaded_nor_written(
     assert (machine.source.asked, written) == ([], [])
     assert (done.blob, done.written, done.discarded) == (0, 0, 0)
     assert done.in_place == data_length(machine.published.new)
-    assert done.plan == "all of it is on this machine, 0.0 MB downloaded"
+    assert done.plan == "all of it is on this machine, 0 bytes downloaded"
 
 
 def test_an_image_that_is_in_place_is_not_written_when_the_running_one_has_it_too(
@@ -294,7 +294,7 @@ def test_an_image_that_runs_already_is_copied_and_not_downloaded(machine: Machin
     done = machine.install(local=Local("1.0.0", Seed(new.index, running.region), None))
     assert machine.holds_the_image()
     assert (machine.source.asked, done.copied) == ([], data_length(new))
-    assert done.plan == "all of it is on this machine, 0.0 MB downloaded"
+    assert done.plan == "all of it is on this machine, 0 bytes downloaded"
 
 
 def test_what_the_running_slot_has_is_copied_also_when_it_moved(machine: Machine) -> None:

@@ -80,6 +80,7 @@ def test_the_daemon_never_loads_what_its_children_need(idle: Machine, tmp_path: 
     loaded = set(names.read_text().split())
     assert "prometheus_client" in loaded
     assert not loaded & ONLY_IN_CHILDREN
+    assert "fractions" not in loaded
 
 
 @pytest.mark.parametrize(

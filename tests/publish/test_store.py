@@ -304,7 +304,7 @@ def test_what_was_stored_is_told_in_one_line(desk: Desk) -> None:
         "1.0": second.component.patches[0].table.length + second.component.patches[0].blob.length
     }
     assert str(first) == "1.1 MB image, 1.0 MB blob, 1.0 MB of it new"
-    assert str(second).endswith(f"MB of it new; patch from 1.0: {second.patches['1.0'] / 1e6:.1f} MB")
+    assert str(second).endswith(f"MB of it new; patch from 1.0: {second.patches['1.0']} bytes")
 
 
 def test_the_line_of_a_large_image() -> None:

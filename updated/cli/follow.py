@@ -32,6 +32,11 @@ class _Line:
         self._last = ""
         self._open = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was anything to show."""
+        return bool(self._last)
+
     def show(self, text: str, *, passing: bool, said: str | None = None) -> None:
         """Shows `text`, unless it says the same as the one before: `said`, without what time alone changes."""
         said = text if said is None else said
@@ -59,9 +64,12 @@ def _follow(
     try:
         while True:
             document = read_status(root)
+            gone = None
             if not document["alive"]:
-                raise UpdatedError("daemon-not-running", "the daemon", "ended", "'updatectl log' says why.")
-            over = ended(document)
+                gone = UpdatedError("daemon-not-running", "the daemon", "ended", "'updatectl log' says why.")
+                if not line.begun:
+                    raise gone
+            over = gone is None and ended(document)
             if as_json:
                 line.show(json.dumps(document, ensure_ascii=False), passing=False)
             elif over and document["error"]:
@@ -71,6 +79,8 @@ def _follow(
             else:
                 text = with_local_times(document["summary"], time.time())
                 line.show(text, passing=False, said=document["summary"])
+            if gone is not None:
+                raise gone
             if over:
                 return document
             time.sleep(POLL_SECONDS)

@@ -6,10 +6,12 @@ import hashlib
 import itertools
 import math
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from updated.core.document import Misfit, Object, format_time
+
+if TYPE_CHECKING:  # half a megabyte, which the idle daemon has no use for
+    from fractions import Fraction
 
 Curve: TypeAlias = tuple[tuple[int, float], ...]
 """Points: seconds after the start, and the share of the nodes, 0 to 1. Neither ever falls from a point to the next."""
@@ -33,7 +35,7 @@ class Place:
         if self.fixed is not None:
             return decimal(self.fixed)
         drawn = hashlib.sha256(f"{self.seed!r} {manifest}".encode()).digest()
-        return Fraction(int.from_bytes(drawn[:8], "big"), 2**64)
+        return _ratio(int.from_bytes(drawn[:8], "big"), 2**64)
 
     def described(self, manifest: str) -> str:
         """When the node comes in that rollout, for people."""
@@ -65,12 +67,12 @@ class Rollout:
         seconds = (now if self.paused is None else min(now, self.paused)) - self.start
         begun = [point for point in self.curve if point[0] <= seconds]
         if not begun:
-            return Fraction(0)
+            return _ratio(0, 1)
         then, share = begun[-1][0], decimal(begun[-1][1])
         if len(begun) == len(self.curve):
             return share
         later, more = self.curve[len(begun)]
-        return share + (decimal(more) - share) * Fraction(seconds - then, later - then)
+        return share + (decimal(more) - share) * _ratio(seconds - then, later - then)
 
     @property
     def most(self) -> Fraction:
@@ -79,7 +81,7 @@ class Rollout:
 
     def eligible_at(self, place: Fraction | float) -> int | None:
         """The first second since the epoch at which a node at `place` may take it; None: not by this curve."""
-        place = Fraction(place)
+        place = _ratio(*place.as_integer_ratio())
         position = next((n for n, (_, share) in enumerate(self.curve) if decimal(share) > place or share == 1), None)
         if position is None:
             return None
@@ -135,7 +137,15 @@ def _point(document: Object) -> tuple[int, float]:
 
 def decimal(share: float) -> Fraction:
     """A share as it is written: 0.1 is a tenth, which no float is."""
+    from fractions import Fraction
+
     return Fraction(str(share))
+
+
+def _ratio(numerator: int, denominator: int) -> Fraction:
+    from fractions import Fraction
+
+    return Fraction(numerator, denominator)
 
 
 def percent(share: Fraction) -> str:
