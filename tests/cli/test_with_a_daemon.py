@@ -119,6 +119,23 @@ def test_watch_prints_a_line_for_each_change_in_a_pipe_and_ends_with_the_daemon(
     assert err.splitlines() == ["updatectl: the daemon: ended. 'updatectl log' says why."]
 
 
+def test_watch_shows_what_the_daemon_did_last_though_it_ended_meanwhile(node: Machine, publisher: Publisher) -> None:
+    words = [sys.executable, "-u", "-m", "updated.cli", "--root", str(node.root), "watch"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+        try:
+            assert watch.stdout is not None
+            watch.stdout.readline()
+            watch.send_signal(signal.SIGSTOP)
+            publisher.release("1.1.0")
+            node.updatectl("check")
+            node.stop_daemon()
+            watch.send_signal(signal.SIGCONT)
+            out, _ = watch.communicate(timeout=30)
+        finally:
+            watch.kill()
+    assert "1.1.0 is staged and boots next" in out
+
+
 def test_a_status_that_is_hours_old_says_so(node: Machine) -> None:
     node.stop_daemon()
     path = node.root / "run/updated/status.json"

@@ -26,6 +26,7 @@ POLICY = Policy()
 LEFT_ALONE = Policy(reboot_automatically=False)
 AS_USUAL = Policy(reboot_automatically=False, heed_urgent=False)
 NOW = 1000
+UNWRITTEN = UpdatedError("boot-reference", "the boot reference", "can't be written", "Look.")
 NETWORK = UpdatedError("unreachable", "the server", "is away", "Wait.")
 
 
@@ -574,8 +575,8 @@ def test_a_hook_that_refuses_leaves_the_release_staged_says_why_and_is_asked_aga
 
 @pytest.mark.parametrize("tries", [0, 3])
 def test_a_release_whose_reboot_fails_for_long_is_looked_up_again_before_the_next_try(tries: int) -> None:
-    error = UpdatedError("boot-reference", "the boot reference", "can't be written", "Look.")
-    state = replace(staged(), target=Target("1.1", "m11", "b", tries=tries), last_check=NOW, error=error, failures=5)
+    target = Target("1.1", "m11", "b", tries=tries)
+    state = replace(staged(), target=target, last_check=NOW, error=UNWRITTEN, failures=5)
     soon, late = NOW + POLICY.interval - 1, NOW + POLICY.interval
     soon_again = decide(replace(state, next_check=soon), events.Tick(soon, 0.5), POLICY)
     assert effects.Baseline in kinds(soon_again)
@@ -590,6 +591,15 @@ def test_a_release_whose_reboot_fails_for_long_is_looked_up_again_before_the_nex
     assert newer.state.failures == 0
     away = decide(looking.state, events.Failed(late, 0.5, NETWORK), POLICY).state
     assert effects.Baseline in kinds(decide(away, events.Tick(away.next_check, 0.5), POLICY))
+
+
+def test_whose_updates_are_paused_arms_again_without_a_look() -> None:
+    held = replace(
+        staged(), target=Target("1.1", "m11", "b"), last_check=NOW, error=UNWRITTEN, failures=5, hold=Hold("eva")
+    )
+    late = NOW + POLICY.interval
+    again = decide(replace(held, next_check=late), events.Tick(late, 0.5), POLICY)
+    assert kinds(again) == [effects.Baseline, effects.Arm]
 
 
 def test_a_person_who_insists_reboots_without_the_hooks() -> None:

@@ -167,8 +167,6 @@ async def _answer(message: Callable[[], Any], *, files: bool = False) -> Any:
 
     from updated.bus.connection import CONNECT_SECONDS, Attentive
 
-    # When a bus hangs up, the library leaves futures behind that nobody asks; what matters is raised here.
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     try:
         bus = Attentive(bus_type=BusType.SYSTEM, negotiate_unix_fd=files)
         await asyncio.wait_for(bus.connect(), CONNECT_SECONDS)
