@@ -46,8 +46,8 @@ def sentence(text: str) -> str:
 class Parser(argparse.ArgumentParser):
     """Says of a verb or an option that there isn't which one it may have been.
 
-    `outer` are the options that stand before the verb that this is; `verbs` those of the program, of the one that is
-    meant where none is named.
+    Of a verb, `outer` are the options that stand before it. `verbs` are all of the program: only of the verb that is
+    meant where none is named, since a mistyped one is its argument then.
     """
 
     outer: Container[str] = ()

@@ -31,6 +31,7 @@ from updated.engine import Engine
 CONFIG = """\
 [repository]
 url = "http://127.0.0.1:9"
+channel = "beta"
 [identity]
 compatible = "box"
 [updates]
@@ -112,6 +113,7 @@ def test_an_import_of_what_is_not_there_leaves_all_that_is_known_and_adds_its_er
     document = status(root)
     assert known(root) == before
     assert (document["phase"], document["error"]["code"], document["pid"]) == ("staged", "not-found", 0)
+    assert document["channel"] == "beta"
     assert document["summary"].startswith("could not import; /nowhere/at/all: is not there.")
     engine(root).start()
     assert status(root)["error"] is None, "it is no error of the node"
@@ -129,7 +131,27 @@ def test_a_configuration_that_can_not_be_used_hides_nothing(root: Path, wrong: s
         document = status(root)
         assert known(root) == before
         assert (document["phase"], document["error"]["code"], document["pid"]) == ("staged", "bad-config", 0)
+        assert document["channel"] == ("beta" if left == "status" else ""), "the state alone does not know it"
         assert document["summary"].startswith("could not start; ")
+        assert (root / "run/updated/status.json").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("state", [None, b"garbage"], ids=["gone", "damaged"])
+def test_without_a_state_what_was_told_stays_and_where_nothing_was_the_boot_reference_is_told(
+    root: Path, state: bytes | None
+) -> None:
+    before = known(root)
+    for name in ("state", "state.previous"):
+        (root / "var/lib/updated" / name).unlink(missing_ok=True)
+        if state is not None:
+            (root / "var/lib/updated" / name).write_bytes(state)
+    config(root, UNKNOWN_KEY)
+    assert daemon.main(str(root), once=False) == daemon.USAGE
+    assert known(root) == before
+    (root / "run/updated/status.json").unlink()
+    assert daemon.main(str(root), once=False) == daemon.USAGE
+    assert status(root)["running"] == {"slot": "a", "version": "1.0.0", "confirmed": True}
+    assert [each["slot"] for each in status(root)["slots"] if each["next"]] == ["b"]
 
 
 def reboot(root: Path) -> None:
@@ -155,13 +177,13 @@ def test_after_another_boot_the_boot_reference_is_told_and_not_what_was_true_bef
     assert [each["version"] for each in document["denied"]] == ["0.9.0"], "that is true in any boot"
 
 
-@pytest.mark.parametrize("garbage", ["{", "[]", "", '{"schema": 2}'])
+@pytest.mark.parametrize("garbage", ["{", "[]", "", '{"schema": 2, "channel": "gamma"}'])
 def test_what_stands_there_and_is_no_status_is_replaced(root: Path, garbage: str) -> None:
     (root / "var/lib/updated/state").unlink()
     (root / "run/updated/status.json").write_text(garbage)
     config(root, DAMAGED)
     assert daemon.main(str(root), once=False) == daemon.USAGE
-    assert status(root)["error"]["code"] == "bad-config"
+    assert (status(root)["error"]["code"], status(root)["channel"]) == ("bad-config", "")
 
 
 def test_a_line_about_no_release_has_no_gap_for_one(
@@ -191,7 +213,44 @@ def test_a_line_about_no_release_has_no_gap_for_one(
     assert capsys.readouterr().out.splitlines()[0].endswith("  hold  by root, until somebody lifts it")
 
 
-@pytest.mark.parametrize("garbage", ["{", "[1]", '{"slot": "a", "verdict": "confirmed"}'])
+VERDICT: dict[str, Any] = {
+    "slot": "b", "version": "1.1.0", "verdict": "confirmed", "reason": None, "finished": "2026-01-31T00:00:00Z",
+    "boot_id": "another-boot", "checks": [],
+}  # fmt: skip
+ENDLESS = {"name": "web", "kind": "required", "result": "pass", "output": "", "duration_seconds": 10**400}
+
+
+def test_the_verdict_that_is_told_is_the_last_one_also_when_a_start_failed_before_it(root: Path) -> None:
+    reboot(root)
+    config(root, UNKNOWN_KEY)
+    assert daemon.main(str(root), once=False) == daemon.USAGE
+    assert status(root)["health"] is None
+    (root / "var/lib/updated/health/verdict.json").write_text(json.dumps(VERDICT))
+    for wrong in (UNKNOWN_KEY, DAMAGED):
+        config(root, wrong)
+        assert daemon.main(str(root), once=False) == daemon.USAGE
+        assert (status(root)["health"]["verdict"], status(root)["health"]["this_boot"]) == ("confirmed", True)
+
+
+def test_a_defect_that_ended_the_start_is_told_although_it_meets_the_last_word_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*anything: object) -> BootFacts:
+        raise ZeroDivisionError
+
+    before = known(root)
+    for module in ("engine", "last_word"):
+        monkeypatch.setattr(f"updated.{module}.read_facts", defect)
+    assert daemon.main(str(root), once=True) == daemon.FAILED
+    assert (status(root)["phase"], status(root)["error"]["code"]) == ("staged", "internal")
+    assert known(root) == before
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    ["{", "[1]", '{"slot": "a", "verdict": "confirmed"}', json.dumps({**VERDICT, "checks": [ENDLESS]})],
+    ids=["cut", "list", "keys", "number"],
+)
 def test_a_damaged_verdict_is_told_with_its_mend_and_decides_nothing(
     root: Path, capsys: pytest.CaptureFixture[str], garbage: str
 ) -> None:

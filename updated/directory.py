@@ -81,7 +81,6 @@ class DirectorySource:
             raise _no_file(path)
         return path, fd
 
-
     def _mend(self) -> str:
         """What helps where a file is missing: perhaps there is no repository at all."""
         if self._fd is None and not os.path.isdir(self._directory):

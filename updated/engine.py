@@ -17,7 +17,7 @@ from typing import Any
 
 from bootctl import model
 from bootctl.backend import Backend
-from bootctl.errors import BootError
+from bootctl.errors import BootError, in_words
 from bootctl.model import BootView
 from updated import record
 from updated.audience import Audience
@@ -226,7 +226,7 @@ class Engine:
             fault = boot_error(error)
         except Exception as error:
             log.exception("effect %s", type(effect).__name__)
-            text = f"{type(error).__name__}: {error}"
+            text = f"{type(error).__name__}: {in_words(error)}"
             fault = UpdatedError("internal", "the daemon", text, "Report it, with the log.")
         else:
             return True

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from bootctl.errors import mend_of
 from bootctl.settings import below
 from updated.core.document import parse_time
 from updated.core.errors import UpdatedError
@@ -22,7 +23,7 @@ from updated.record import storage_error
 FOLDER = "/var/lib/updated/health"
 VERDICT = "verdict.json"
 # What reading a file that health did not write so can raise.
-_DAMAGES = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_DAMAGES = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 MAX_VERDICT_LENGTH = 4_000_000
 STATUS_OUTPUT, WHOLE_OUTPUT = 400, 2000
 MAX_NOTE_LENGTH = 64 * 1024
@@ -79,8 +80,8 @@ def verdict_fault(root: str) -> UpdatedError | None:
         _verdict(root, STATUS_OUTPUT)
     except FileNotFoundError:
         return None
-    except PermissionError:
-        return UpdatedError("not-authorized", f"the verdict {path}", "may not be read by this user", "Read it as root.")
+    except PermissionError as error:
+        return UpdatedError("not-authorized", f"the verdict {path}", "may not be read by this user", mend_of(error))
     except OSError as error:
         return storage_error(f"the verdict {path}", error)
     except _DAMAGES:

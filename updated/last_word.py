@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,8 @@ from updated.healthfiles import read_health
 from updated.node import open_boot, read_facts
 from updated.processes import boot_id
 
+log = logging.getLogger("updated")
+
 
 def leave_word(root: str, fault: UpdatedError, now: int, failed: str = "could not start") -> None:
     """Puts `fault` into the status file below `root` at `now`; `failed` says in words what it ended.
@@ -32,15 +35,22 @@ def leave_word(root: str, fault: UpdatedError, now: int, failed: str = "could no
     """
     path = os.path.join(below(root, RUN_DIRECTORY), "status.json")
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    document = fault_document(fault, now, _known(root, path, now), failed)
+    before = _before(path)
+    try:
+        known = _known(root, before, now)
+    except Exception:  # it may be what ended the start, too, and that is to be told all the same
+        log.exception("what is known of the node")
+        known = before
+    document = fault_document(fault, now, known, failed)
     durable.write_file(path, dump(document), mode=0o644)
 
 
-def _known(root: str, path: str, now: int) -> Mapping[str, Any]:
-    """Fields of the status: of the state and the boot reference, and what they don't tell from the file before."""
-    before, saved, facts = _before(path), _saved(root), _facts(root)
+def _known(root: str, before: Mapping[str, Any], now: int) -> Mapping[str, Any]:
+    """Fields of the status: of the state, the boot reference and health, and what they don't tell from `before`."""
+    saved, facts = _saved(root), _facts(root)
+    known = {**before, "health": read_health(root)}
     if saved is None and (facts is None or before):
-        return before
+        return known
     keys: tuple[str, ...] = OF_THE_STATE
     if facts is not None:
         state = saved or first_state(facts, seed=0.0)
@@ -50,8 +60,8 @@ def _known(root: str, path: str, now: int) -> Mapping[str, Any]:
         state = saved
         keys = OF_THE_STATE if saved.facts.boot_id == boot_id(root) else OF_ANY_BOOT
     document = status_document(state, Policy(), Report(), now)
-    found = {"health": read_health(root), **before, **{key: document[key] for key in keys}}
-    return {**found, "channel": state.channel or before.get("channel", "")}
+    told = {key: document[key] for key in keys}
+    return {**known, **told, "channel": state.channel or before.get("channel", "")}
 
 
 def _before(path: str) -> Mapping[str, Any]:

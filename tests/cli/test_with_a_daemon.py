@@ -85,6 +85,9 @@ def test_a_request_that_is_followed_ends_as_the_daemon_does(node: Machine) -> No
     assert "'updatectl channel stable' goes back." in done.stderr
     assert "follows it" not in done.stdout
     assert "is not in the repository" not in done.stdout  # once is enough
+    again = node.updatectl("channel", "delta", "--wait", check=False)
+    assert "channel delta: is not in the repository" in again.stderr
+    assert "goes back" not in again.stderr, "to gamma, which is not there either"
     assert "'updatectl watch' follows it." in node.updatectl("channel", "stable", "--no-wait").stdout
 
 

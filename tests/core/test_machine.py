@@ -176,6 +176,13 @@ def test_what_was_armed_unheard_does_not_boot_when_its_seal_fails() -> None:
     assert started(unheard, unheard.facts).effects[0] == effects.Invalidate("b")
 
 
+def test_what_was_armed_unheard_and_withdrawn_since_is_taken_out_and_not_sealed_again() -> None:
+    unheard = replace(staged(), target=Target("1.1", "m11", "b", withdrawn="it burns"))
+    decision = started(unheard, unheard.facts)
+    assert (decision.state.phase, decision.effects) == (Phase.STAGED, ())
+    assert decide(decision.state, events.Tick(NOW, 0.5), POLICY).effects == (effects.Invalidate("b"),)
+
+
 def test_what_somebody_took_out_of_the_boot_reference_is_not_rebooted_into() -> None:
     decision = observed(staged(), facts(a=GOOD, b=BAD))
     assert decision.state.phase is Phase.IDLE

@@ -73,7 +73,8 @@ def test_a_mirror_goes_into_no_folder_that_is_something_else(
         (tmp_path, "would hold its own source"),
         (shipped.images, "is a folder with something else in it, such as 1.0.0-rootfs.img"),
     ):
-        assert cause in refusal(capsys, "mirror", shipped.path, destination)
+        for source in (shipped.path, f"file://{shipped.path}", f"file://localhost{shipped.path}"):
+            assert cause in refusal(capsys, "mirror", source, destination)
     assert contents(tmp_path) == before
     assert not (shipped.path / "sub").exists()
 

@@ -304,7 +304,8 @@ def test_promoting_an_older_release_says_which_one_nodes_take_and_how_to_take_th
     releasectl: Run, image: str
 ) -> None:
     published(releasectl, image)
-    at = ("repository", "--keys", "keys", "--channel", "stable", "--version")
+    os.symlink("keys", "the keys")
+    at = ("repository", "--keys", "the keys", "--channel", "stable", "--version")
     for version in ("1.1.0", "1.2.0"):
         add(releasectl, version, image)
     assert releasectl("promote", *at, "1.1.0")[2] == ""
@@ -319,6 +320,9 @@ def test_promoting_an_older_release_says_which_one_nodes_take_and_how_to_take_th
     # Nodes below a barrier take that first, whatever is newer.
     assert releasectl("promote", *at, "1.2.0")[2] == ""
     assert releasectl("promote", *at, "1.0.0", "--barrier")[2] == ""
+    # Nodes below a minimum do not take what has it.
+    assert releasectl("promote", *at, "1.2.0", "--minimum", "1.1.0")[2] == ""
+    assert releasectl("promote", *at, "1.0.0")[2] == ""
 
 
 def test_a_damaged_release_is_not_promoted_and_adding_it_again_mends_it(

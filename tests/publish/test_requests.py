@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -554,6 +555,10 @@ def test_a_channel_is_not_published_that_ships_a_damaged_release(desk: Desk, sig
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert f"blobs/{file.name}: is not as its digest says" in refused("wrong-digest", signing.publish)
+    file.unlink()
+    os.mkfifo(file)  # is not waited for
+    assert f"blobs/{file.name}: is no file" in refused("bad-repository", signing.publish)
+    file.unlink()
     file.write_bytes(whole)
     assert published(desk) == before
     signing.publish()

@@ -234,7 +234,8 @@ def test_a_patch_whose_files_were_lost_is_made_again(desk: Desk) -> None:
 def test_each_file_of_a_release_is_made_anew_from_the_same_image(desk: Desk, gone: bool) -> None:
     for number in range(3):
         desk.add(f"1.{number}", content=image(number))
-    desk.add("1.1.5", content=image(7))  # later: 1.2 was made without it
+    desk.now += 60
+    desk.add("1.1.5", content=image(7))
     before = {file: file.read_bytes() for file in (desk.path / "blobs").iterdir()}
     component = desk.component("1.2")
     parts = [component.index, component.blob]
@@ -249,6 +250,17 @@ def test_each_file_of_a_release_is_made_anew_from_the_same_image(desk: Desk, gon
         assert desk.add("1.2", content=image(2)) == {}
         assert file.read_bytes() == before[file]
     assert {file: file.read_bytes() for file in (desk.path / "blobs").iterdir()} == before
+    verify(desk.repository, now=desk.now)
+
+
+def test_what_came_later_has_no_say_in_what_is_made_anew(desk: Desk) -> None:
+    new = noise(5, 400_000)
+    desk.add("1.0", content=IMAGE)
+    desk.add("1.2", content=IMAGE + new)
+    desk.now += 60
+    desk.add("1.1", content=IMAGE + new[:200_000])  # cuts the frames of what comes after it in two
+    desk.blob(desk.component("1.2").blob).unlink()
+    assert desk.add("1.2", content=IMAGE + new) == {}
     verify(desk.repository, now=desk.now)
 
 
@@ -284,6 +296,19 @@ def test_what_another_level_makes_is_never_put_in_the_place_of_a_file(desk: Desk
         add(desk.repository, desk.keys, draft, {"rootfs": str(desk.images / "1.0-rootfs.img")}, now=desk.now, level=19)
     assert caught.value.code == "bad-repository"
     assert (file.read_bytes(), files(desk)) == (damaged, names)
+
+
+def test_a_patch_that_another_level_makes_is_not_stored(desk: Desk) -> None:
+    old = text(1, 1_000_000)
+    desk.add("1.0", content=old)
+    desk.add("1.1", content=edited(old, *range(10_000, 1_000_000, 20_000)))
+    [info] = desk.component("1.1").patches
+    desk.blob(info.blob).unlink()
+    names = files(desk)
+    draft = Release(Version("1.1"), "demo", int(desk.now), {}, "")
+    with pytest.raises(UpdatedError, match=f"blobs/{info.blob.sha256}: is missing.*another --level"):
+        add(desk.repository, desk.keys, draft, {"rootfs": str(desk.images / "1.1-rootfs.img")}, now=desk.now, level=19)
+    assert files(desk) == names
 
 
 def test_a_damaged_release_is_not_mended_with_another_image(desk: Desk) -> None:

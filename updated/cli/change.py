@@ -71,6 +71,8 @@ def _waited(options: argparse.Namespace, before: dict[str, Any]) -> int:
     except UpdatedError as error:
         if error.code != "unknown-channel" or options.verb != "channel" or before["channel"] in ("", options.name):
             raise
+        if before["error"] and before["error"]["code"] == error.code:
+            raise  # the one before was not there either
         back = f"{error.mend} 'updatectl channel {before['channel']}' goes back."
         raise UpdatedError(error.code, error.what, error.cause, back) from None
     stopped = [each for each in document["reasons"] if each["code"] not in _NOTHING_TO_INSTALL]

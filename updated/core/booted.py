@@ -33,9 +33,10 @@ def started(state: State, event: Started, policy: Policy) -> Decision:
         state = state.with_changes(phase=Phase.STAGED)
     decision = observed(state, event, policy)
     after = decision.state
-    if after.phase is Phase.STAGED and after.target is not None and not after.target.armed:
+    target = after.target
+    if after.phase is Phase.STAGED and target is not None and not target.armed and not target.withdrawn:
         # It may be armed, and nobody heard of it; what does not pass the seal shall not boot.
-        again = (Invalidate(after.target.slot), Seal(after.target))
+        again = (Invalidate(target.slot), Seal(target))
         return Decision(after.with_changes(phase=Phase.SEALING), (*decision.effects, *again))
     if after.leaving and after.phase is Phase.REBOOTING and not decision.effects:
         return leave_slot(after)

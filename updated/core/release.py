@@ -57,6 +57,11 @@ class PatchInfo:
     blob: Blob
     index: Blob | None = None
 
+    @property
+    def parts(self) -> tuple[Blob, ...]:
+        """All of its files."""
+        return (self.table, self.blob) if self.index is None else (self.table, self.blob, self.index)
+
 
 @dataclass(frozen=True, slots=True)
 class Component:

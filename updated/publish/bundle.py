@@ -133,7 +133,7 @@ def _parts(source: Source, installed: Sequence[Release], kept: Sequence[Release]
             parts.add(component.blob)
             patches |= {patch for patch in component.patches if patch.base in images}
     for patch in patches:
-        parts |= {patch.table, patch.blob} | ({patch.index} if patch.index is not None else set())
+        parts.update(patch.parts)
     return len(patches), parts
 
 

@@ -132,7 +132,7 @@ def _fetch(fetching: Fetching, releases: Mapping[str, tuple[Release, bool]]) -> 
         if whole:
             parts.add(component.blob)
             for patch in component.patches:
-                parts |= {patch.table, patch.blob} | ({patch.index} if patch.index is not None else set())
+                parts.update(patch.parts)
     fetching.take(parts)
 
 

@@ -58,7 +58,7 @@ def check_mirror(source: str, destination: str) -> None:
     real = os.path.realpath(destination)
     _refuse_within_repository(what, os.path.dirname(real))
     _refuse_within_keys(what, real)
-    folder = source.removeprefix("file://")
+    folder = folder_of(source) or source
     if "://" not in folder and os.path.commonpath([os.path.realpath(folder), real]) == real:
         raise UpdatedError("bad-request", what, f"would hold its own source, {source}", _ELSEWHERE)
     if os.path.lexists(real) and not os.path.isdir(real):

@@ -114,7 +114,7 @@ class Store:
         found = left = faults(self._folder, component)
         if not found:
             return []
-        patches = {part.sha256 for info in component.patches for part in _parts(info)}
+        patches = {part.sha256 for info in component.patches for part in info.parts}
         if any(fault.sha256 not in patches for fault in found):
             self._pack(name, image, component.size, earlier, level, progress, wanted=component)
             left = faults(self._folder, component)
@@ -122,7 +122,7 @@ class Store:
         frames: patch.Made = {}
         for base in {each.component.sha256: each for each in bases}.values():
             info = component.patch_from(base.component)
-            if info is None or damaged.isdisjoint(part.sha256 for part in _parts(info)):
+            if info is None or damaged.isdisjoint(part.sha256 for part in info.parts):
                 continue
             try:
                 self._patch(name, base, component, image, level, frames, progress, wanted=info)
@@ -174,7 +174,7 @@ class Store:
         info = component.patch_from(base)
         if info is None:
             return None
-        return info if all(map(self._has, _parts(info))) else None
+        return info if all(map(self._has, info.parts)) else None
 
     def _patch(
         self, name: str, base: Earlier, new: Component, image: str, level: int, frames: patch.Made,
@@ -244,10 +244,6 @@ class Store:
 
 def _part(data: bytes) -> Blob:
     return Blob(hashlib.sha256(data).hexdigest(), len(data))
-
-
-def _parts(info: PatchInfo) -> list[Blob]:
-    return [info.table, info.blob, *([info.index] if info.index is not None else [])]
 
 
 def _not_restored(name: str, fault: Fault) -> UpdatedError:

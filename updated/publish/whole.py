@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -54,12 +55,16 @@ def _named(folder: str, component: Component) -> Iterator[Blob]:
         yield Blob(root.pages_sha256, root.pages_length)
     yield component.blob
     for patch in component.patches:
-        yield from (part for part in (patch.table, patch.blob, patch.index) if part is not None)
+        yield from patch.parts
 
 
 def _fault(folder: str, part: Blob) -> Fault | None:
+    path = os.path.join(folder, part.sha256)
     try:
-        with open(os.path.join(folder, part.sha256), "rb") as file:
+        # The open of a pipe would wait for a writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return Fault(part.sha256, "bad-repository", "is no file")
+        with open(path, "rb") as file:
             length = os.fstat(file.fileno()).st_size
             if length != part.length:
                 return Fault(part.sha256, "wrong-digest", f"has {length} bytes of {part.length}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -145,11 +146,12 @@ def _promote(options: argparse.Namespace) -> None:
 
 def _outdone(options: argparse.Namespace, promotion: Promotion) -> str:
     newer = ", ".join(version.text for version in promotion.newer)
-    at = f"{options.repository} --keys {options.keys} --channel {options.channel} --version {promotion.newer[-1]}"
+    version = promotion.newer[-1].text
+    at = shlex.join([options.repository, "--keys", options.keys, "--channel", options.channel, "--version", version])
     rest = "" if len(promotion.newer) == 1 else ", and so on for each"
     return (
         f"warning: channel {options.channel} ships {newer} as well, and each node takes the newest that it may: "
-        f"{promotion.newer[-1]}, not {options.version}. "
+        f"{version}, not {options.version}. "
         f'To take that away: `releasectl recall {at} --reason "WHY" --replacement {options.version}`{rest}.'
     )
 
