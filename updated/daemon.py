@@ -19,6 +19,7 @@ from bootctl.settings import ConfigError, below
 from updated.config import LOCK, STATE_DIRECTORY, Settings, read_settings
 from updated.core import events
 from updated.core.errors import UpdatedError
+from updated.core.selection import NOTHING_TO_INSTALL
 from updated.core.state import Phase
 from updated.directory import open_import
 from updated.engine import TICK_SECONDS, Engine
@@ -124,10 +125,10 @@ async def one_cycle(engine: Engine, descriptor: int | None = None) -> int:
     try:
         engine.start()
         await _rest(engine, work)
-        refusal = None
-        if descriptor is not None:
+        refusal = engine.storage_fault
+        if refusal is None and descriptor is not None:
             refusal = engine.request(events.ImportRequested, by="updated --once", descriptor=descriptor)
-        elif engine.state.phase is not Phase.TRIAL:
+        elif refusal is None and engine.state.phase is not Phase.TRIAL:
             refusal = engine.request(events.CheckRequested, by="updated --once")
         if refusal is not None:
             # Not raised: that would tell in the status that the daemon could not start.
@@ -139,9 +140,14 @@ async def one_cycle(engine: Engine, descriptor: int | None = None) -> int:
         with contextlib.suppress(asyncio.CancelledError):
             await work
     sys.stdout.write(engine.summary() + "\n")
-    if engine.state.phase is Phase.FAILED or engine.fault is not None:
+    state = engine.state
+    if state.phase is Phase.FAILED or state.error is not None or engine.storage_fault is not None:
         return FAILED
-    return WAITING if engine.state.phase in (Phase.WAITING, Phase.TRIAL) else DONE
+    if state.phase is Phase.STAGED:
+        return DONE
+    stopped = [reason for reason in state.reasons if reason.code not in NOTHING_TO_INSTALL]
+    sys.stdout.writelines(f"  {reason.code}: {reason.text}\n" for reason in stopped)
+    return WAITING if stopped or state.phase in (Phase.WAITING, Phase.TRIAL) else DONE
 
 
 async def _rest(engine: Engine, work: asyncio.Task[None]) -> None:

@@ -31,7 +31,7 @@ from updated.core.expiry import notices
 from updated.core.machine import decide, first_state
 from updated.core.saved import format_state, parse_state
 from updated.core.state import BootFacts, Phase, State
-from updated.core.status import Progress, status_document, summary
+from updated.core.status import Progress, Report, status_document, summary
 from updated.disk import Disk, boot_error
 from updated.healthfiles import read_health
 from updated.history import History
@@ -165,7 +165,7 @@ class Engine:
         """One line that says where the node stands, without the progress of a step."""
         on_trial = self.state.phase is Phase.TRIAL
         health = read_health(self.settings.root) if on_trial else None
-        return summary(self.state, self.settings.policy, health=health)
+        return summary(self.state, self.settings.policy, Report(health=health, fault=self._storage))
 
     def reload(self, settings: Settings) -> None:
         """Takes new settings over, at any state. Raises `UpdatedError` ("bad-config") for what needs a restart."""
@@ -336,16 +336,15 @@ class Engine:
 
     def document(self) -> dict[str, Any]:
         """The status document."""
-        report = self._steps.report(self.settings.root)
+        report = dataclasses.replace(self._steps.report(self.settings.root), fault=self._storage)
         if self._refused:
             report = dataclasses.replace(report, notes=(self._refused, *report.notes))
-        state = self.state if self.fault is None else self.state.with_changes(error=self.fault)
-        return status_document(state, self.settings.policy, report, self.now())
+        return status_document(self.state, self.settings.policy, report, self.now())
 
     @property
-    def fault(self) -> UpdatedError | None:
-        """What keeps the node from its work: its state can't be saved, or the error that the state holds."""
-        return self._storage or self.state.error
+    def storage_fault(self) -> UpdatedError | None:
+        """Why the state can't be saved, so that nothing goes on; None while it can."""
+        return self._storage
 
     def _publish(self, before: State, *, often: bool = False) -> None:
         sentinel = self.settings.policy.sentinel

@@ -888,6 +888,15 @@ def test_installing_at_once_waits_for_the_reboot_window_and_a_persons_reboot_doe
     assert kinds(gone) == [effects.Record, effects.Reboot]
 
 
+def test_on_trial_the_reason_is_the_trial_and_not_what_kept_the_node_from_the_reboot() -> None:
+    waiting = staged().with_changes(reasons=(Reason("manual-reboot", "the reboot is left to a person"),))
+    trial = started(waiting, facts("b", "1.1", "boot-2", a=OTHER_GOOD, b=TRIAL)).state
+    assert [reason.code for reason in trial.reasons] == ["trial"]
+    unknown = started(node(), facts("b", "1.1", "boot-2", a=OTHER_GOOD, b=TRIAL)).state
+    assert (unknown.phase, [reason.code for reason in unknown.reasons]) == (Phase.TRIAL, ["trial"])
+    assert observed(trial, facts("b", "1.1", "boot-2", a=OTHER_GOOD, b=GOOD)).state.reasons == ()
+
+
 def test_the_time_from_the_command_to_the_confirmation_is_kept() -> None:
     rebooting = staged().with_changes(phase=Phase.REBOOTING, since=NOW - 300)
     trial = started(rebooting, facts("b", "1.1", "boot-2", a=OTHER_GOOD, b=TRIAL)).state

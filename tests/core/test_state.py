@@ -103,7 +103,7 @@ def test_a_view_without_the_running_slot_and_one_other_is_refused(view: list[str
 def test_any_state_can_be_shown(state: State, now: int) -> None:
     document = status_document(state, Policy(), Report(), now)
     assert json.loads(dump(document)) == document
-    assert document["summary"] == summary(state, Policy())
+    assert document["summary"] == summary(state, Policy(), Report())
     assert [slot["running"] for slot in document["slots"]].count(True) == 1
 
 
@@ -142,4 +142,4 @@ def test_without_an_offer_the_headline_is_the_wave_that_is_waited_for() -> None:
     view = BootView((("a", SlotState(2, 0, True)), ("b", SlotState(1, 0, True))))
     for reasons, told in (((burning, wave), "1.5 comes to this node later"), ((burning,), burning.text)):
         waiting = replace(first_state(BootFacts("a", "1.0", "boot", view), 0.5), phase=Phase.WAITING, reasons=reasons)
-        assert summary(waiting, Policy()) == f"runs 1.0 in slot a; no update now: {told}"
+        assert summary(waiting, Policy(), Report()) == f"runs 1.0 in slot a; no update now: {told}"

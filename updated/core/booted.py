@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from bootctl.model import SlotState
 from updated.core.decision import Decision, denied_with, resting_phase
@@ -10,7 +11,7 @@ from updated.core.effects import Effect, Invalidate, Record, Reject, Seal, Stop
 from updated.core.errors import UpdatedError
 from updated.core.events import Event, Observed, Started
 from updated.core.failures import IMPORT_AGAIN, concerned
-from updated.core.policy import Policy, with_reboot
+from updated.core.policy import Policy, not_confirmed, with_reboot
 from updated.core.rebooting import can_leave_slot, leave_slot
 from updated.core.state import Denial, Fallback, Phase, State, Target
 from updated.core.version import newer_of, same_version
@@ -81,7 +82,7 @@ def observed(state: State, event: Started | Observed, policy: Policy) -> Decisio
         return Decision(state)
     if not facts.view.state(facts.slot).confirmed and state.phase is not Phase.TRIAL:
         unknown = Target(facts.version, state.manifests.get(facts.slot, ""), facts.slot, tries=policy.tries)
-        return Decision(state.with_changes(phase=Phase.TRIAL, target=unknown, error=None))
+        return Decision(_on_trial(state, target=unknown))
     passive = facts.view.state(state.passive)
     if state.target is None and passive.priority > 0 and not passive.bootable:
         left = _left(state, state.passive, "unknown")
@@ -100,12 +101,17 @@ def _left(state: State, slot: str, version: str) -> Target:
     return Target(state.versions.get(slot, version) if known else version, state.manifests.get(slot, ""), slot)
 
 
+def _on_trial(state: State, **changes: Any) -> State:
+    # What kept the node from the reboot is over.
+    return state.with_changes(phase=Phase.TRIAL, error=None, reasons=(not_confirmed(state),), **changes)
+
+
 def _in_the_new_slot(state: State, event: Event, policy: Policy, target: Target) -> Decision:
     facts = state.facts
     if not facts.view.state(facts.slot).confirmed:
         # Only of a reboot that was asked for here it is known when it began.
         since = state.since if state.phase in (Phase.REBOOTING, Phase.TRIAL) else 0
-        return Decision(state.with_changes(phase=Phase.TRIAL, error=None, since=since))
+        return Decision(_on_trial(state, since=since))
     settled = state.with_changes(
         phase=Phase.IDLE, target=None, offer=None, reasons=(), error=None, failures=0, fallback=None, insist=False,
         next_check=event.now, since=0, reboots_took=with_reboot(state, policy, event.now),

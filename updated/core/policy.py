@@ -62,11 +62,16 @@ class Policy:
         return state.channel or self.channel
 
 
+def not_confirmed(state: State) -> Reason:
+    """Why nothing is installed while the slot that runs is on trial."""
+    return Reason("trial", f"slot {state.facts.slot} is not confirmed yet")
+
+
 def install_obstacles(state: State, policy: Policy, offer: Offer, now: int) -> tuple[Reason, ...]:
     """Why `offer` may not be installed at `now`; empty when it may."""
     reasons = []
     if not state.confirmed:
-        reasons.append(Reason("trial", f"slot {state.facts.slot} is not confirmed yet"))
+        reasons.append(not_confirmed(state))
     denied = why_denied(offer.version, offer.manifest, state.denials)
     if denied is not None:
         reasons.append(Reason("denied", denied))

@@ -11,6 +11,9 @@ from updated.core.release import Channel, ChannelEntry
 from updated.core.rollout import Place, Rollout, percent
 from updated.core.version import Version, is_within, same_version
 
+# Why nothing is to be installed, where nothing stands against it.
+NOTHING_TO_INSTALL = ("up-to-date", "ahead", "empty-channel", "no-repository")
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:

@@ -52,7 +52,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the engine knows besides the state. `plan`: where the bytes that are being fetched come from, in words."""
+    """What the engine knows besides the state.
+
+    `plan`: where the bytes that are being fetched come from, in words. `fault`: why the state can't be saved, so that
+    nothing goes on.
+    """
 
     progress: Progress | None = None
     plan: str = ""
@@ -60,14 +64,15 @@ class Report:
     health: Mapping[str, Any] | None = None
     pid: int = 0
     pid_start: int | None = None
+    fault: UpdatedError | None = None
 
 
-def summary(
-    state: State, policy: Policy, progress: Progress | None = None, health: Mapping[str, Any] | None = None
-) -> str:
-    """One line that says where the node stands. `health` is the last verdict."""
+def summary(state: State, policy: Policy, report: Report) -> str:
+    """One line that says where the node stands."""
     running = f"{state.facts.version} in slot {state.facts.slot}"
     target = state.target.version if state.target is not None else ""
+    if report.fault is not None:
+        return f"runs {running}; {report.fault}"
     match state.phase:
         case Phase.IDLE:
             silent = state.last_check is None and not state.reasons
@@ -81,7 +86,7 @@ def summary(
             return f"runs {running}; no update now: {wave or _first(state, 'see the reasons')}"
         case Phase.FETCHING:
             step = {"compare": "compares slot with", "copy": "copies what is the same in", "download": "downloads"}.get(
-                progress.step if progress is not None else "", "prepares"
+                progress.step if (progress := _progress(state, report)) is not None else "", "prepares"
             )
             return f"runs {running}; {step} {target}"
         case Phase.SEALING:
@@ -94,14 +99,14 @@ def summary(
             )
         case Phase.REBOOTING:
             return f"runs {running}; {'makes ready for the reboot' if state.preparing else 'reboots'}"
-        case Phase.TRIAL if probation := probation_text(health):
+        case Phase.TRIAL if probation := probation_text(report.health):
             return f"runs {running}, {probation}"
         case Phase.TRIAL:
             return f"runs {running} on trial; health has not confirmed it yet"
         case Phase.FALLEN_BACK if state.fallback is not None and state.fallback.by:
-            return f"runs {running}; rolled back from {state.fallback.version} by {state.fallback.by}"
+            return f"runs {running}; rolled back from {state.fallback.version} by {state.fallback.by}{_since(state)}"
         case Phase.FALLEN_BACK if state.fallback is not None:
-            return f"runs {running}; fell back from {state.fallback.version}: {state.fallback.reason}"
+            return f"runs {running}; fell back from {state.fallback.version}: {state.fallback.reason}{_since(state)}"
         case Phase.FAILED if state.error is not None:
             return f"runs {running}; {state.error}"
         case _:
@@ -114,6 +119,13 @@ def _progress(state: State, report: Report) -> Progress | None:
     return progress if progress is not None and progress.step in _STEPS.get(state.phase, ()) else None
 
 
+def _since(state: State) -> str:
+    """What a look found since the node left a release, but for that it does not take that one again."""
+    left = state.fallback.version if state.fallback is not None else ""
+    found = next((reason.text for reason in state.reasons if not reason.text.startswith(f"{left} ")), None)
+    return f"; {found}" if found is not None else ""
+
+
 def _first(state: State, otherwise: str) -> str:
     return state.reasons[0].text if state.reasons else otherwise
 
@@ -121,7 +133,7 @@ def _first(state: State, otherwise: str) -> str:
 def status_document(state: State, policy: Policy, report: Report, now: int) -> dict[str, Any]:
     """The status document at `now` (seconds since the epoch)."""
     starts, _ = next_boot(state.facts.view)
-    progress = _progress(state, report)
+    progress, fault = _progress(state, report), report.fault or state.error
     late = accepted(state.expiries)
     return {
         "schema": SCHEMA,
@@ -129,7 +141,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         "pid": report.pid,
         "pid_start": report.pid_start,
         "phase": state.phase.value,
-        "summary": summary(state, policy, progress, report.health),
+        "summary": summary(state, policy, report),
         "running": {
             "slot": state.facts.slot, "version": state.facts.version, "confirmed": state.confirmed,
         },
@@ -158,7 +170,7 @@ def status_document(state: State, policy: Policy, report: Report, now: int) -> d
         "reasons": [
             {"code": reason.code, "text": reason.text, "until": _time(reason.until)} for reason in state.reasons
         ],
-        "error": None if state.error is None else state.error.to_json(),
+        "error": None if fault is None else fault.to_json(),
         "failures": state.failures,
         "last_check": _time(state.last_check),
         "next_check": _time(state.next_check or None) if policy.repository else None,
