@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from bootctl import doctor, model
 from bootctl.active import running_slot
-from bootctl.backend import Backend, boots_of_confirmed, open_backend
+from bootctl.backend import SET_BACKEND, Backend, NoBackend, boots_of_confirmed, open_backend
 from bootctl.errors import BootError
+from bootctl.output import written
 from bootctl.settings import BACKENDS, BootSettings, ConfigError, Layered, boot_settings, load
 from bootctl.usage import Help, Parser, sentence
 from bootctl.version import ShowVersion
@@ -29,13 +30,20 @@ _DESCRIPTION: Final = "Show and change which slot the bootloader starts next."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    return written(_PROGRAM, lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = parser().parse_args(arguments)
     try:
         settings = _settings(options)
         backend = open_backend(settings)
         answer, text = _run(options, settings, backend)
     except (BootError, ConfigError) as error:
-        print(f"{_PROGRAM}: {error}", file=sys.stderr)
+        told = [str(error)]
+        if isinstance(error, NoBackend) and options.verb == "doctor":
+            told = [f"{error.what}: {error.cause}. {SET_BACKEND}", *(f"  {line}" for line in error.lines())]
+        print(f"{_PROGRAM}: " + "\n".join(told), file=sys.stderr)
         return 1
     print(json.dumps(answer) if getattr(options, "json", False) else text)
     return 0 if answer.get("well", True) else 1

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from bootctl.active import booted_by_kexec
 from bootctl.errors import BootError
 from bootctl.model import BootView
 from bootctl.settings import BACKENDS, BootSettings, ConfigError, load
+
+SET_BACKEND: Final = "Set backend in the table [boot], and device or image in the table [disk]."
+
+
+class NoBackend(BootError):
+    """No boot reference is here. `lacks`: of each backend that was looked for, its name and what it misses."""
+
+    def __init__(self, lacks: Sequence[tuple[str, str]]) -> None:
+        super().__init__(
+            "no-backend", "the boot reference", "no bootloader keeps one here",
+            f"{SET_BACKEND} 'updated-bootctl doctor' says what each backend lacks.",
+        )  # fmt: skip
+        self.lacks = tuple(lacks)
+
+    def lines(self) -> list[str]:
+        """What each backend lacks, a line for each."""
+        return [f"{name}: {text}" for name, text in self.lacks]
 
 
 class Backend(Protocol):
@@ -113,7 +130,7 @@ def open_backend(settings: BootSettings) -> Backend:
             "there is no such backend",
             f"Use one of: auto, {', '.join(BACKENDS)}.",
         )
-    reasons = []
+    lacks = []
     for name, opener in _OPENERS.items():
         try:
             backend = opener(settings)
@@ -121,17 +138,12 @@ def open_backend(settings: BootSettings) -> Backend:
         except BootError as error:
             if error.code.endswith("-corrupt"):
                 return backend  # it is this one, and says what is wrong with it when it is used
-            reasons.append(f"{name}: {error.what}, {error.cause}")
+            lacks.append((name, f"{error.what}, {error.cause}"))
         else:
             return backend
     if (nothing := _unset(settings.root)) is not None:
         raise BootError("no-backend", nothing.file, nothing.cause, nothing.mend)
-    raise BootError(
-        "no-backend",
-        "the boot reference",
-        f"no bootloader keeps one here ({'; '.join(reasons)})",
-        "Set backend in the table [boot], and device or image in the table [disk].",
-    )
+    raise NoBackend(lacks)
 
 
 def _unset(root: str) -> ConfigError | None:

@@ -329,19 +329,15 @@ def _unreadable(path: str, error: OSError) -> ConfigError:
     return ConfigError(path, f"it can't be read ({error.strerror})", mend_of(error, "Make it readable, or remove it."))
 
 
-_AT_LINE: Final = re.compile(r" \(at line (\d+), column \d+\)$")
-
-
 def _parse(path: str, text: str) -> dict[str, Any]:
     import tomllib  # which health, in the middle of a boot, need not load where there is no file
 
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        message = str(error)
-        found = _AT_LINE.search(message)
-        line = int(found[1]) if found else text.count("\n") + 1
-        cause = _AT_LINE.sub("", message).removesuffix(" (at end of document)")
+        from bootctl.toml_faults import line_and_cause
+
+        line, cause = line_and_cause(str(error), text)
         raise ConfigError(path, f"it is no TOML: {cause}", "Correct this line.", line=line) from error
     except RecursionError as error:
         raise ConfigError(path, "its values are nested too deeply", "Nest them less.") from error

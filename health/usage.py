@@ -41,14 +41,21 @@ def options_of(arguments: Sequence[str]) -> Options:
         return Options()  # the way of each boot, which shall not wait for argparse
     given = list(arguments)
     # Without a verb it judges, as it did before there were others.
-    named = next((each for each in given if not each.startswith("-")), None)
+    named = next((each for each in _without_root(given) if not each.startswith("-")), None)
     if named not in VERBS and not {"-h", "--help", "--version"} & set(given):
         given.insert(0, "judge")
     return parser().parse_args(given, Options())
 
 
+def _without_root(given: Sequence[str]) -> Sequence[str]:
+    """What follows `--root DIR`, where that comes first; its directory may have the name of a verb."""
+    return given[2:] if given[0] == "--root" else given
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
+    from argparse import SUPPRESS
+
     from bootctl.usage import Parser, PlainEnd, sentence
     from bootctl.version import ShowVersion
 
@@ -59,8 +66,10 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("--version", action=ShowVersion)
+    made.add_argument("--root", metavar="DIR", default=Options.root, help="judge the system below DIR")
     shared = Parser(add_help=False, allow_abbrev=False)
-    shared.add_argument("--root", metavar="DIR", default=Options.root, help="judge the system below DIR")
+    # What stands behind the verb wins, and its default must not undo what stands before it.
+    shared.add_argument("--root", metavar="DIR", default=SUPPRESS, help="judge the system below DIR")
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(name: str, told: str) -> Parser:

@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_an_error_with_its_line(tmp_path: Path, line: str, 
 @pytest.mark.parametrize("url", ["example.org", "http://", "http:///x", "file://host/x", "http://a b/", "//x"])
 def test_what_is_no_address_of_a_repository_is_refused(tmp_path: Path, url: str) -> None:
     write(tmp_path, "etc/updated/updated.toml", LEAST.replace("https://updates.example.org/", url))
-    with pytest.raises(ConfigError, match=r"repository\.url: .* is not accepted"):
+    with pytest.raises(ConfigError, match=r"repository\.url: .* is not accepted.* http://, https:// or file:///; "):
         read_settings(str(tmp_path))
 
 
@@ -408,3 +408,20 @@ def test_whatever_says_which_release_is_taken_and_from_where_is_a_reason_to_look
         return read(tmp_path).sought()
 
     assert sought(more) != sought("") == sought("[updates]\ninterval_seconds = 60\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("[fetch]\nconnections = 1\n[fetch]\nuser = 'x'\n", 3, "the table [fetch] is there already"),
+        ("[windows.reboot]\n[windows.reboot]\n", 2, "the table [windows.reboot] is there already"),
+        ("fetch = {}\nfetch.user = 'x'\n", 2, "fetch was set already"),
+        ("[fetch]\nuser = 'x'\nuser = 'y'\n", 3, "this key was set already"),
+    ],
+)
+def test_what_is_there_twice_is_told_in_words_with_its_line(tmp_path: Path, text: str, line: int, words: str) -> None:
+    write(tmp_path, "etc/updated/updated.toml", text)
+    with pytest.raises(ConfigError) as caught:
+        read_settings(str(tmp_path))
+    assert f"updated.toml:{line}: it is no TOML: {words}" in str(caught.value)
+    assert "(" not in str(caught.value).rpartition("updated.toml")[2]

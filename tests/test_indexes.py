@@ -180,6 +180,16 @@ def test_a_root_or_a_page_that_is_not_the_signed_one_is_refused(
 ) -> None:
     assert refused(repository, folder, old.component, flipped(root_name(old), 70)) == "wrong-digest"
     assert refused(repository, folder, old.component, flipped(pages_name(old), 9999)) == "wrong-digest"
+
+
+def test_a_refusal_names_the_file_and_the_release(repository: Repository, folder: Path, old: Made) -> None:
+    for fault, what in (
+        (flipped(root_name(old), 70), f"the chunk index of 1.1.0, {root_name(old)}"),
+        (flipped(pages_name(old), 9999), f"a page of the chunk index of 1.1.0, {pages_name(old)}"),
+    ):
+        with pytest.raises(UpdatedError) as caught:
+            Indexes(WatchedSource(repository.folder, fault), str(folder)).read(old.component, version="1.1.0")
+        assert (caught.value.what, caught.value.cause) == (what, "differs from its signed digest")
     fetched(repository, folder, old)
 
 

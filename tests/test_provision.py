@@ -96,6 +96,14 @@ def test_no_file_is_made_for_a_device_that_is_not_there(
     assert told.out == ""
 
 
+def test_a_folder_that_is_not_there_is_named_and_no_disk_is_blamed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path / "nowhere/disk.img") == USAGE
+    told = f"updatectl: the disk {tmp_path}/nowhere/disk.img: there is no folder {tmp_path}/nowhere. "
+    assert capsys.readouterr().err == f"{told}Make it, or name another place.\n"
+
+
 def test_it_says_when_the_disk_is_a_file_that_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     disk = tmp_path / "disk.img"
     assert call(disk) == DONE

@@ -37,6 +37,7 @@ def make_task(
         store=os.path.join(store, "store"),
         export=settings.state("fetch", "export"),
         root_of_trust=_root_of_trust(settings.root_of_trust),
+        root_path=settings.root_of_trust,
         system_time=system_time,
         built=build_time(settings.root),
         channel=settings.policy.followed(state),

@@ -106,9 +106,12 @@ def _listen(value: Any) -> bool:
 
 KEYS: Mapping[str, Mapping[str, Key]] = {
     "repository": {
-        "url": Key("", lambda value: value == "" or _url(value), "an http(s) URL; a directory goes into path"),
+        "url": Key(
+            "", lambda value: value == "" or _url(value),
+            "a URL that begins with http://, https:// or file:///; a directory goes into path",
+        ),
         "path": Key("", _path, "the absolute path of a directory or a bundle, or nothing"),
-        "mirrors": Key([], _urls, "a list of URLs: http(s), or file:/// and a directory"),
+        "mirrors": Key([], _urls, "a list of URLs: http://, https://, or file:/// and a directory"),
         "root_of_trust": Key("/usr/share/updated/root.json", _path, "an absolute path"),
         "channel": Key("stable", lambda value: isinstance(value, str) and is_name(value), "the name of a channel"),
         "ca_bundle": Key("", _path, "an absolute path, or nothing for that of the system"),

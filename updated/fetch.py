@@ -79,7 +79,7 @@ def fetch(task: Task) -> Mapping[str, Any]:
         before = indexes.downloaded
         here = running.components.get(name) if running is not None and name in task.seeds else None
         old = _read(indexes, here) if here is not None else None
-        index = indexes.read(component, here)
+        index = indexes.read(component, here, version=release.version.text)
         local = None
         if here is not None and old is not None:
             region = task.seeds[name]
@@ -161,7 +161,8 @@ def _looked(
 ) -> tuple[Trust, Source, T]:
     source = _open_source(task)
     clock = Clock(task.system_time, task.built)
-    trust = Trust(source, task.store, task.root_of_trust.encode(), clock, grace=task.grace)
+    pinned = task.root_of_trust.encode()
+    trust = Trust(source, task.store, pinned, clock, grace=task.grace, root_path=task.root_path)
     try:
         if task.floor:
             trust.raise_release_floor(task.floor)

@@ -38,7 +38,7 @@ def read_signed(source: Source, part: Blob, what: str, most: int) -> bytes:
             return data
         if not source.blame(name):
             raise UpdatedError(
-                "wrong-digest", what, "differs from its signed digest",
+                "wrong-digest", f"{what}, {name}", "differs from its signed digest",
                 "It is not used. If it stays so, the mirror is damaged: the publisher must mend it.",
             )
 
@@ -55,8 +55,10 @@ class Indexes:
         self._connections = connections
         self.downloaded = 0
 
-    def read(self, component: Component, base: Component | None = None) -> StoredIndex:
+    def read(self, component: Component, base: Component | None = None, *, version: str = "") -> StoredIndex:
         """The index of `component`; as the difference to that of `base`, when that one is kept and a patch has it.
+
+        `version` is that of the release, for errors.
 
         Raises `UpdatedError`: "wrong-digest", "index-invalid", "disk-full", "disk-error", and those of `Source`.
         """
@@ -64,13 +66,14 @@ class Indexes:
             os.makedirs(self._folder, exist_ok=True)
             if base is not None:
                 self._take_patched(component, base)
-            root = self._root(component)
+            what = f"the chunk index of {version}" if version else "the chunk index"
+            root = self._root(component, what)
             if (root.image_size, root.blob_length) != (component.size, component.blob.length):
                 raise UpdatedError(
-                    "index-invalid", "the chunk index", "does not belong to the image of its release manifest",
+                    "index-invalid", what, "does not belong to the image of its release manifest",
                     "The publisher must publish the release again.",
                 )
-            self._complete(root)
+            self._complete(root, what)
             return StoredIndex(root, self._path(root.pages_sha256))
         except OSError as error:
             raise storage_error(f"the folder {self._folder}", error) from None
@@ -102,12 +105,12 @@ class Indexes:
                 durable.write_file(self._path(IndexRoot.parse(packed).pages_sha256), pages)
                 durable.write_file(self._path(component.index.sha256), packed)
 
-    def _root(self, component: Component) -> IndexRoot:
+    def _root(self, component: Component, what: str) -> IndexRoot:
         name = component.index.sha256
         kept = self._kept_root(name)
         if kept is not None:
             return kept
-        data = read_signed(self._source, component.index, "the chunk index", MAX_ROOT_LENGTH)
+        data = read_signed(self._source, component.index, what, MAX_ROOT_LENGTH)
         self.downloaded += len(data)
         root = IndexRoot.parse(data)
         durable.write_file(self._path(name), data)
@@ -122,7 +125,7 @@ class Indexes:
         except (OSError, UpdatedError):
             return None
 
-    def _complete(self, root: IndexRoot) -> None:
+    def _complete(self, root: IndexRoot, what: str) -> None:
         """Makes the file with the pages of `root`, from what is kept and from the source."""
         final = self._path(root.pages_sha256)
         if os.path.exists(final) and all(_page(final, entry.start, entry) for entry in root.entries):
@@ -137,7 +140,13 @@ class Indexes:
                     missing.append(entry)
                 else:
                     os.pwrite(file.fileno(), data, entry.start)
-            self._fetch(root, missing, file.fileno())
+            try:
+                self._fetch(root, missing, file.fileno())
+            except UpdatedError as error:
+                if error.code != "wrong-digest":
+                    raise
+                page = f"a page of {what}, blobs/{root.pages_sha256}"
+                raise UpdatedError(error.code, page, error.cause, error.mend) from None
             durable.sync_fd(file.fileno())
         durable.rename(temporary, final)
 

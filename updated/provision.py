@@ -53,13 +53,14 @@ def provision(path: str, layout: Layout, *, image: str | None = None, force: boo
 
     Below /dev nothing is created. The file `image`, if given, is looked at before anything is written, and then
     installed into slot a. Raises `UpdatedError`: "not-possible-now" when the disk holds something already (and not
-    `force`), "bad-request" when it is not there, or too small, or the image does not fit, "disk-error".
+    `force`), "bad-request" when it or its folder is not there, or too small, or the image does not fit, "disk-error".
     """
     if image is not None:
         _look_at(image, layout)
     try:
         if not os.path.exists(path):
             _refuse_a_file_among_devices(path)
+            _refuse_a_file_without_its_folder(path)
             with open(path, "xb") as file:
                 file.truncate(layout.disk_size())
         else:
@@ -113,6 +114,14 @@ def _refuse_a_file_among_devices(path: str) -> None:
     """A name that was mistyped must not fill the memory that /dev lies in."""
     if os.path.realpath(path).startswith(f"{DEVICES}/"):
         raise UpdatedError("bad-request", f"the disk {path}", "is not there", "'lsblk' lists the disks.")
+
+
+def _refuse_a_file_without_its_folder(path: str) -> None:
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise UpdatedError(
+            "bad-request", f"the disk {path}", f"there is no folder {folder}", "Make it, or name another place."
+        )
 
 
 def _refuse_what_is_in_use(path: str, layout: Layout, *, force: bool) -> None:

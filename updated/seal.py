@@ -23,7 +23,8 @@ def seal(task: Task) -> Mapping[str, Any]:
         raise UpdatedError("internal", "the task", "names no release", "Report it.")
     source = DirectorySource(task.export)
     clock = Clock(task.system_time, task.built)
-    trust = Trust(source, task.store, task.root_of_trust.encode(), clock, grace=task.grace)
+    pinned = task.root_of_trust.encode()
+    trust = Trust(source, task.store, pinned, clock, grace=task.grace, root_path=task.root_path)
     if task.floor:
         trust.raise_release_floor(task.floor)
     trust.refresh()

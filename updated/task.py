@@ -52,7 +52,8 @@ class Connection:
 class Task:
     """The work of one child.
 
-    `store` is the child's own folder for trusted metadata; `export` is where fetch leaves what it verified, and where
+    `store` is the child's own folder for trusted metadata; `root_path` names the file that `root_of_trust` is from, for
+    people alone; `export` is where fetch leaves what it verified, and where
     seal verifies it again. `system_time` and `built` are in seconds since the epoch. `regions` are open descriptors of
     the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold,
     and `rooms` those of several together. `seed` and `wave` are the node's `Place`. `floor` is the newest version that
@@ -87,6 +88,7 @@ class Task:
     parent: int = 0
     grace: int = 0
     imported: int | None = None
+    root_path: str = ""
     pin: str = ""
     newest: str = ""
 

@@ -73,7 +73,7 @@ class Trust:
 
     `store` is a directory for the metadata cache and the floors. `root_of_trust` is the pinned root metadata. `grace`:
     for how many seconds metadata is still accepted after its expiry. `rules` are those of nodes, unless a repository
-    of others is read.
+    of others is read. `root_path` is the file that `root_of_trust` is from, for people.
 
     Raises `UpdatedError`: "already-running", "no-root-of-trust", "disk-full", "disk-error".
 
@@ -83,11 +83,12 @@ class Trust:
 
     def __init__(
         self, source: Source, store: str, root_of_trust: bytes, clock: Clock, *,
-        grace: int = 0, rules: Rules = NODE_RULES,
+        grace: int = 0, rules: Rules = NODE_RULES, root_path: str = "",
     ) -> None:
         self._source = source
         self._store = store
         self._root_of_trust = root_of_trust
+        self._pinned = f"the pinned root metadata {root_path}".rstrip()
         self._grace = grace
         self._rules = rules
         self._cached_targets = DirectorySource(os.path.join(store, "targets"))
@@ -212,7 +213,7 @@ class Trust:
 
     def _new_client(self) -> Client:
         time, expired = self.reference_time - self._grace, self._reference.expired
-        return Client(self._store, self._source, self._root_of_trust, time, self._rules, expired)
+        return Client(self._store, self._source, self._root_of_trust, time, self._rules, expired, self._pinned)
 
     def _raised_floors(self) -> Floors:
         """The floors after the metadata that the client trusts now. Raises `UpdatedError` when it is below them."""

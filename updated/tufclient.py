@@ -100,13 +100,15 @@ class Listed:
 class Client:
     """One cycle. A new object for each, since the library's can't be used again.
 
-    `reference_time`: in seconds since the epoch; what expires then or before is refused.
+    `reference_time`: in seconds since the epoch; what expires then or before is refused. `pinned`: what an error calls
+    `root_of_trust`.
 
     Raises `UpdatedError` ("no-root-of-trust"), and `OSError` of the store; each method, what it says.
     """
 
     def __init__(
-        self, store: str, source: Source, root_of_trust: bytes, reference_time: int, rules: Rules, expired: Expired
+        self, store: str, source: Source, root_of_trust: bytes, reference_time: int, rules: Rules, expired: Expired,
+        pinned: str,
     ) -> None:
         self._store = store
         self._rules = rules
@@ -118,7 +120,7 @@ class Client:
             raise
         except Exception as error:
             raise UpdatedError(
-                "no-root-of-trust", "the pinned root metadata", f"does not verify: {error}",
+                "no-root-of-trust", pinned, f"does not verify: {error}",
                 "Install the root.json of this repository again.",
             ) from None
         self._trusted = self._library.trusted

@@ -85,7 +85,9 @@ def test_another_image_under_the_name_of_the_signed_one_never_boots(shared: Worl
     for part, name, other in zip(("index", "blob"), genuine, forged, strict=True):
         if part in parts:
             shared.mirror.replace(name, shared.workshop.blob(other) or b"")
-    words = "what was downloaded for byte 0" if parts == "blob" else "the chunk index: differs from its signed digest"
+    words = "what was downloaded for byte 0"
+    if parts != "blob":
+        words = f"the chunk index of 1.1.0, {genuine[0]}: differs from its signed digest"
     shared.node.refuses("wrong-digest", words)
     assert not shared.workshop.forged_parts_in(shared.node.slot("b"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bootctl.backend import open_backend
+from bootctl.backend import NoBackend, open_backend
 from bootctl.errors import BootError
 from bootctl.model import MAX_TRIES
 from bootctl.settings import BACKENDS, BootSettings, Layered, boot_settings
@@ -56,10 +56,23 @@ def test_auto_takes_grub_when_the_disk_is_not_made_for_gptprio(tmp_path: Path, s
 def test_when_auto_finds_nothing_the_error_says_why(tmp_path: Path, settings: BootSettings) -> None:
     (tmp_path / "etc/updated").mkdir(parents=True)
     (tmp_path / "etc/updated/updated.toml").write_text("[boot]\ntries = 2\n")
-    with pytest.raises(BootError, match="needs a disk, and none is set"):
+    with pytest.raises(NoBackend) as caught:
         open_backend(settings)
-    with pytest.raises(BootError, match=r"gptprio: disk /nonexistent, it can't.*grub: .*/grubenv, there is no"):
+    assert caught.value.lines()[0] == "gptprio: the configuration, the backend gptprio needs a disk, and none is set"
+    with pytest.raises(NoBackend) as caught:
         open_backend(replace(settings, device="/nonexistent"))
+    lines = dict(line.split(": ", 1) for line in caught.value.lines())
+    assert lines.keys() == set(BACKENDS)
+    assert lines["gptprio"].startswith("disk /nonexistent, it can't")
+    assert "/grubenv, there is no" in lines["grub"]
+
+
+def test_the_error_itself_is_short_and_says_who_tells_the_rest(tmp_path: Path, settings: BootSettings) -> None:
+    (tmp_path / "etc/updated").mkdir(parents=True)
+    (tmp_path / "etc/updated/updated.toml").write_text("[boot]\ntries = 2\n")
+    with pytest.raises(BootError, match="'updated-bootctl doctor' says what each backend lacks") as caught:
+        open_backend(settings)
+    assert len(str(caught.value)) < 220
 
 
 def test_where_nothing_is_configured_the_error_says_that_alone(settings: BootSettings) -> None:

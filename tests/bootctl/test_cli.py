@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootctl.__main__ import main
+from bootctl.settings import BACKENDS
 from tests.bootctl import disks
 from tests.bootctl.grub_emulator import grubenv, listed
 
@@ -200,6 +202,30 @@ def test_a_mistyped_word_is_answered_with_the_nearest_one(
         main(words)
     assert caught.value.code == 2
     assert hint in capsys.readouterr().err
+
+
+def test_where_there_is_no_boot_reference_the_doctor_has_a_line_for_each_backend(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "etc/updated/updated.toml").write_text("[boot]\ntries = 2\n")
+    status, out, err = call(capsys, "--root", root, "show")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "'updated-bootctl doctor' says what each backend lacks" in err
+    status, out, err = call(capsys, "--root", root, "doctor")
+    assert (status, out) == (1, "")
+    assert [line.partition(":")[0] for line in err.splitlines()[1:]] == [f"  {name}" for name in BACKENDS]
+
+
+@pytest.mark.parametrize("words", [["show"], ["--help"]])
+def test_an_output_that_has_no_room_is_a_failure_with_one_clear_line(disk: Path, words: list[str]) -> None:
+    command = [sys.executable, "-m", "bootctl", "--image", str(disk), *words]
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment, timeout=60
+        )
+    told = "updated-bootctl: the output: No space left on device. Free some space on its file system.\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 def test_an_unknown_active_slot_has_to_be_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

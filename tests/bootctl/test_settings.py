@@ -196,7 +196,7 @@ def test_the_line_of_any_key_of_any_document_is_right(tables: dict[str, tuple[di
     ("text", "message"),
     [
         ("a = 1\nb = = 2\n", f"{MAIN}:2: it is no TOML: Invalid value. Correct this line."),
-        ("a = 1\na = 2\n", f"{MAIN}:2: it is no TOML: Cannot overwrite a value. Correct this line."),
+        ("a = 1\na = 2\n", f"{MAIN}:2: it is no TOML: this key was set already. Correct this line."),
         ("a = 1\nb = [1,\n", f"{MAIN}:3: it is no TOML: Invalid value. Correct this line."),
         (b"a = 1\n\nb = '\xff'\n", f"{MAIN}:3: this line is not UTF-8 text. Save the file as UTF-8."),
         ("a = " + "[" * 5000, f"{MAIN}: its values are nested too deeply. Nest them less."),

@@ -149,6 +149,39 @@ def test_the_log_ends_as_journalctl_does(boot: str) -> None:
     assert ours.stderr == real.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [("status", ""), ("status", "1"), ("status --json", ""), ("explain", ""), ("explain", "1"), ("--help", "")],
+)
+def test_an_output_that_has_no_room_is_a_failure_with_one_clear_line(
+    words: str, unbuffered: str, tmp_path: Path
+) -> None:
+    (tmp_path / "run/updated").mkdir(parents=True)
+    (tmp_path / "run/updated/status.json").write_text(json.dumps(PHASES["idle"]))
+    command = [sys.executable, "-m", "updated.cli", "--root", str(tmp_path), *words.split()]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment, timeout=60
+        )
+    told = "updatectl: the output: No space left on device. Free some space on its file system.\n"
+    assert (done.returncode, done.stderr) == (exits.FAILED, told)
+
+
+@pytest.mark.parametrize("words", [["status"], ["explain"]], ids=" ".join)
+def test_a_reader_that_went_away_needs_no_words(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run/updated").mkdir(parents=True)
+    (tmp_path / "run/updated/status.json").write_text(json.dumps(PHASES["idle"]))
+    command = [sys.executable, "-m", "updated.cli", "--root", str(tmp_path), *words]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (exits.FAILED, "")
+
+
 def test_without_journalctl_there_is_one_clear_line() -> None:
     done = run(sys.executable, "-m", "updated.cli", "log", PATH="/nonexistent")
     assert done.returncode == exits.REFUSED

@@ -11,7 +11,7 @@ import pytest
 
 from bootctl.backend import open_backend
 from bootctl.model import confirm
-from bootctl.settings import boot_settings, load
+from bootctl.settings import BACKENDS, boot_settings, load
 from tests.cli.schema import misfits
 from updated.cli import exits
 from updated.cli.__main__ import main
@@ -186,6 +186,31 @@ def test_people_read_the_findings_with_a_mark_and_their_number(root: Path, capsy
     lines = capsys.readouterr().out.splitlines()
     assert "✓ slots           slot a runs; rootfs-a 4.2 MB, rootfs-b 4.2 MB" in lines
     assert lines[-1] == "1 error, 1 warning."
+
+
+def test_with_a_damaged_status_file_too_and_the_mend_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "run/updated").mkdir(parents=True)
+    (root / "run/updated/status.json").write_bytes(b"\0" * 4096)
+    assert main(["--root", str(root), "status"]) == exits.FAILED
+    printed = capsys.readouterr()
+    summary = "slot a runs, slot a boots next; the boot reference says so, since the status file can't be read"
+    assert printed.out.splitlines() == [
+        summary, "", "  ● slot a  -  good   running, boots next", "  ○ slot b  -  empty",
+    ]  # fmt: skip
+    assert printed.err.endswith("Restart the daemon, which writes it anew: systemctl restart updated.\n")
+    assert main(["--root", str(root), "status", "--json"]) == exits.FAILED
+    document = json.loads(capsys.readouterr().out)
+    assert not misfits("status", document)
+    assert document["error"]["code"] == "state-corrupt"
+
+
+def test_where_there_is_no_boot_reference_each_backend_has_a_line_of_its_own(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "etc/updated/updated.toml").write_text(CONFIG.partition("[disk]")[0])
+    found = of(findings(root, capsys), "boot-reference")
+    assert found[0] == ("error", "the boot reference: no bootloader keeps one here")
+    assert [text.partition(": ")[0] for severity, text in found if severity == "note"] == list(BACKENDS)
 
 
 def test_without_any_daemon_the_status_comes_from_the_boot_reference(

@@ -140,6 +140,19 @@ def test_a_machine_that_was_never_judged_says_so(node: Node, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().out) == {"verdict": None, "history": []}
 
 
+def test_a_damaged_verdict_is_an_error_and_the_verdicts_before_are_shown_all_the_same(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (node.folder / "verdict.json").write_text("{")
+    line = {"at": "2026-11-22T10:00:00Z", "boot_id": "x", "slot": "a", "version": "1.0.0", "verdict": "healthy",
+            "reason": None}  # fmt: skip
+    (node.folder / "history.jsonl").write_text(json.dumps(line) + "\n")
+    assert main(["--root", str(node.root), "health"]) == exits.FAILED
+    told = capsys.readouterr()
+    assert told.out.splitlines() == ["Verdicts:", "  Sun 2026-11-22 11:00:00 CET  slot a  1.0.0        healthy"]
+    assert told.err.startswith(f"updatectl: the verdict {node.folder}/verdict.json: is damaged; ")
+
+
 def test_the_verdicts_before_are_shown_the_newest_last(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [
         json.dumps({"at": f"2026-11-2{day}T10:00:00Z", "boot_id": "x", "slot": "a", "version": "1.0.0",

@@ -19,6 +19,7 @@ from updated.cli import exits
 from updated.cli.__main__ import main
 from updated.cli.follow import _Line
 from updated.cli.paper import Paper, paper_of
+from updated.cli.past import history_text
 from updated.cli.show import progress_bar, progress_text, status_text
 from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
@@ -126,10 +127,48 @@ def test_nothing_leads_back_into_a_recalled_release_that_was_left() -> None:
 def test_denied_releases_that_are_not_taken_anyway_share_a_line_and_no_reason_is_told_twice() -> None:
     denied = tuple(Denial(version, "", "web failed", NOW) for version in ("1.1.0", "1.2.0", "1.5.0", "1.6.0"))
     text = on_recalled(recalled={}, denied=denied, fallback=Fallback("1.6.0", "web failed", NOW))
-    assert [line.split(maxsplit=1)[1] for line in text.splitlines() if "Denied:" in line] == [
+    assert rows_of_denied(text) == [
         "1.5.0 (web failed); 'updatectl allow 1.5.0' tries it again", "1.6.0; 'updatectl allow 1.6.0' tries it again",
         "1.1.0, 1.2.0, older than 1.4.0, which runs",
     ]  # fmt: skip
+
+
+def rows_of_denied(text: str) -> list[str]:
+    return [line.split(maxsplit=1)[1] for line in text.splitlines() if "Denied:" in line]
+
+
+def test_no_row_promises_a_release_that_is_not_taken_anyway() -> None:
+    """1.4.0 was confirmed in slot a and left for 1.1.0; 1.2.0, 1.3.0 and 1.5.0 failed, and 1.5.0 was recalled since."""
+    view = BootView((("a", SlotState(1, 0, True)), ("b", SlotState(2, 0, True))))
+    left = Fallback("1.4.0", "rolled back by eva", NOW, by="eva")
+    denied = tuple(Denial(version, "", "web failed", NOW) for version in ("1.2.0", "1.3.0", "1.4.0", "1.5.0"))
+    reasons = (Reason("recalled", "1.5.0 was recalled: it burns"),)
+    state = {
+        "facts": BootFacts("b", "1.1.0", "boot", view), "recalled": {}, "denied": denied, "fallback": left,
+        "reasons": reasons,
+    }  # fmt: skip
+    assert rows_of_denied(on_recalled(**state)) == [
+        "1.4.0; 'updatectl allow 1.4.0' tries it again", "1.2.0, 1.3.0, below 1.4.0, which was confirmed here",
+        "1.5.0, recalled: it burns",
+    ]  # fmt: skip
+    # When another release was written over 1.4.0, the look at the channel tells the floor.
+    below = Reason("below-floor", "1.3.0 is below 1.4.0, the lowest version that this node accepts")
+    written_over = on_recalled(**{**state, "versions": {"a": "", "b": "1.1.0"}, "reasons": (*reasons, below)})
+    kept = "1.2.0, 1.3.0, below 1.4.0, the lowest version that this node accepts"
+    assert kept in rows_of_denied(written_over)
+
+
+def test_a_single_denied_release_that_is_older_than_what_runs_is_not_promised_either() -> None:
+    text = on_recalled(recalled={}, denied=(Denial("1.1.0", "", "web failed", NOW),))
+    assert rows_of_denied(text) == ["1.1.0, older than 1.4.0, which runs"]
+
+
+def test_where_the_floor_was_recalled_nothing_is_said_to_be_below_it() -> None:
+    """What replaces it may be installed."""
+    view = BootView((("a", SlotState(1, 0, True)), ("b", SlotState(2, 0, True))))
+    denied = (Denial("1.3.0", "", "web failed", NOW),)
+    text = on_recalled(facts=BootFacts("b", "1.1.0", "boot", view), denied=denied)
+    assert rows_of_denied(text) == ["1.3.0 (web failed); 'updatectl allow 1.3.0' tries it again"]
 
 
 def test_time_that_goes_by_is_no_change_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,10 +220,14 @@ def written(root: Path, data: object) -> Path:
     return root
 
 
-@pytest.mark.parametrize("data", ["", "{", [], 5, "null"])
+@pytest.mark.parametrize("data", ["", "{", [], 5, "null", "[" * 100_000], ids=repr)
 def test_a_damaged_status_file_is_one_clear_line(tmp_path: Path, data: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--root", str(written(tmp_path, data)), "status"]) == exits.FAILED
-    assert "Restart the daemon" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert told.err == (
+        f"updatectl: the status file {tmp_path}/run/updated/status.json: is damaged: it holds no status. "
+        "Restart the daemon, which writes it anew: systemctl restart updated.\n"
+    )
 
 
 def test_a_process_that_got_the_daemons_id_is_not_taken_for_it(
@@ -273,3 +316,34 @@ def test_history_since_a_time_or_a_while_ago(tmp_path: Path, capsys: pytest.Capt
     assert line.startswith("Thu 2026-01-15 09:00:00 CET  failed  1.1.0  until Thu 2026-01-01 01:00 CET (")
     assert main(["--root", str(tmp_path), "history", "--since", "1m"]) == exits.DONE
     assert capsys.readouterr().out == "Nothing happened since then.\n"
+
+
+def entries(*told: tuple[str, str]) -> list[dict[str, Any]]:
+    """Entries of the history, by kind and text."""
+    return [{"at": "2027-01-15T07:00:00Z", "kind": kind, "version": "", "text": text} for kind, text in told]
+
+
+def test_on_a_narrow_terminal_the_texts_of_the_history_have_lines_of_their_own() -> None:
+    entry = {"at": "2027-01-15T07:00:00Z", "kind": "fell-back", "version": "1.1.0", "text": "web failed: no answer"}
+    assert history_text([entry], NOW, Paper(69)).splitlines() == [
+        "Fri 2027-01-15 08:00:00 CET  fell-back  1.1.0", "  web failed: no answer",
+    ]  # fmt: skip
+    assert history_text([entry], NOW, Paper(70)).endswith("1.1.0  web failed: no answer")
+    assert len(history_text([entry], NOW, Paper()).splitlines()) == 1
+
+
+UNTIL = "by eva, until 2027-01-15T15:21:00Z"
+STILL = "by eva, until Fri 2027-01-15 16:21 CET (in 7 h 21 min)"
+OVER = "by eva, until Fri 2027-01-15 16:21:00 CET"
+
+
+def test_how_far_the_end_of_a_hold_is_stands_with_the_one_that_holds_alone() -> None:
+    def last(*told: tuple[str, str], later: int = 0) -> list[str]:
+        lines = history_text(entries(*told), NOW + later, Paper()).splitlines()
+        return [line.rpartition("  ")[2] for line in lines]
+
+    assert last(("hold", UNTIL), ("failed", "web")) == [STILL, "web"]
+    assert last(("hold", UNTIL), ("hold", UNTIL)) == [OVER, STILL]
+    assert last(("hold", UNTIL), ("unhold", "by eva")) == [OVER, "by eva"]
+    assert last(("hold", UNTIL), later=86400) == [OVER]
+    assert last(("hold", UNTIL), ("hold", "by eva, until somebody lifts it"))[0] == OVER

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.fakes.machine import Machine
 from tests.node.conftest import bus, machine, publisher, server
 from tests.node.world import Publisher
 from tests.processes import INTERRUPTIBLE
+from updated import record
 from updated.cli import exits
 
 __all__ = ["bus", "machine", "publisher", "server"]
@@ -88,7 +90,22 @@ def test_a_request_that_is_followed_ends_as_the_daemon_does(node: Machine) -> No
     again = node.updatectl("channel", "delta", "--wait", check=False)
     assert "channel delta: is not in the repository" in again.stderr
     assert "goes back" not in again.stderr, "to gamma, which is not there either"
+    back = node.updatectl("channel", "stable").stdout
+    assert "is not in the repository" not in back, "that was before"
     assert "'updatectl watch' follows it." in node.updatectl("channel", "stable", "--no-wait").stdout
+
+
+def test_a_release_that_is_allowed_and_not_taken_anyway_is_not_promised(node: Machine) -> None:
+    node.stop_daemon()
+    path = str(node.root / "var/lib/updated/state")
+    denied = [{"version": "0.9.0", "manifest": "", "reason": "web failed", "at": 1}]
+    _, state = Path(path).read_text().split("\n", 1)
+    record.write(path, {**json.loads(state), "denied": denied})
+    node.start_daemon()
+    node.wait_until(lambda: bool(status(node).get("denied")))
+    assert node.updatectl("allow", "0.9.0").stdout == (
+        "Release 0.9.0 is off the denylist, and not installed all the same: it is older than 1.0.0, which runs.\n"
+    )
 
 
 def test_an_end_of_no_pause_says_so(node: Machine) -> None:

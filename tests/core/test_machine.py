@@ -642,8 +642,25 @@ def test_a_reboot_that_is_refused_leaves_the_look_as_it_is() -> None:
         causes.append(decision.refusal.cause)
     assert causes == [
         "no release is staged", "the boot reference does not name the new slot yet",
-        "backup (works) keeps the machine up", "the node is at work (it is checking)",
+        "backup (works) keeps the machine up", "the node looks for a release, on a person's word",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", [events.CheckRequested, events.InstallRequested, events.ImportRequested])
+@pytest.mark.parametrize(
+    ("phase", "cause", "mend"),
+    [(Phase.TRIAL, "1.0 is on trial, and has to be confirmed first", "'updatectl health' shows its checks"),
+     (Phase.FETCHING, "1.1 is being written into slot b", "'updatectl watch' follows it"),
+     (Phase.SEALING, "1.1 is being read back from slot b and verified", "'updatectl watch' follows it")],
+)  # fmt: skip
+def test_a_node_at_work_says_what_it_does_and_what_to_do(
+    asked: type[events.CheckRequested], phase: Phase, cause: str, mend: str
+) -> None:
+    decision = decide(replace(staged(), phase=phase), asked(NOW, 0.5, "eva"), POLICY)
+    assert decision.refusal is not None
+    assert decision.refusal.cause == cause
+    assert mend in decision.refusal.mend
+    assert "phase" not in str(decision.refusal)
 
 
 def test_what_is_gone_when_the_hooks_have_passed_is_not_rebooted_into() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from health.usage import options_of
 from tests.health.conftest import (
     CHECKS,
     EMPTY,
@@ -513,6 +514,18 @@ def test_a_broken_configuration_is_told_with_file_and_line(machine: Machine) -> 
     made = machine.health()
     assert made.returncode == 2
     assert "etc/updated/updated.toml:3: disk.disc: " in made.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["--root", "DIR", "judge"], ["--root=DIR", "judge"], ["judge", "--root", "DIR"], ["--root", "DIR"],
+              ["--root", "/nowhere", "judge", "--root", "DIR"]], ids=" ".join,
+)  # fmt: skip
+def test_the_root_is_taken_before_the_verb_and_behind_it(words: list[str]) -> None:
+    found = options_of([word.replace("DIR", "judge") for word in words])
+    assert (found.verb, found.root) == ("judge", "judge"), "the directory has the name of a verb"
+    baseline = options_of(["--root", "/mnt", "baseline", "--target", "1.2.0"])
+    assert (baseline.verb, baseline.root, baseline.target) == ("baseline", "/mnt", "1.2.0")
+    assert options_of(["judge"]).root == options_of(["--no-act"]).root == "/"
 
 
 def test_wrong_usage_is_told(machine: Machine) -> None:

@@ -198,7 +198,7 @@ def pinned(shared: Bench) -> Iterator[Path]:
 @pytest.mark.parametrize("garbage", [b"", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"signed": {}, "signatures": []}'])
 def test_a_root_of_trust_that_is_none_is_named(shared: Bench, pinned: Path, garbage: bytes) -> None:
     pinned.write_bytes(garbage)
-    shared.refuses_untouched("no-root-of-trust", "the pinned root metadata")
+    shared.refuses_untouched("no-root-of-trust", f"the pinned root metadata {pinned}: ")
 
 
 def test_a_root_of_trust_that_is_missing_is_named(shared: Bench, pinned: Path) -> None:

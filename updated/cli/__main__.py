@@ -11,10 +11,10 @@ try:
     import argparse
     import io
     import json
-    import os
     import time
     from typing import Any
 
+    from bootctl.output import written
     from updated.cli import exits
     from updated.cli.arguments import parser
     from updated.cli.paper import paper_of
@@ -25,6 +25,10 @@ except KeyboardInterrupt:  # while it loads
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a verb; the exit status is one of `exits`."""
+    return written("updatectl", lambda: _main(arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what the encoding of a terminal lacks is no reason to fail
@@ -43,9 +47,6 @@ def main(arguments: list[str] | None = None) -> int:
         return exits.BY_CODE.get(error.code, exits.FAILED)
     except KeyboardInterrupt:
         return exits.INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.FAILED
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -118,17 +119,17 @@ def _status(options: argparse.Namespace) -> int:
     try:
         document = _document(options)
     except UpdatedError as error:
-        if error.code != "daemon-not-running":
+        if error.code not in ("daemon-not-running", "state-corrupt"):
             raise
         from updated.cli.unaided import boot_document
 
         found = boot_document(options.root, error)
         if found is None:
             raise
-        _print_status(found, options)
+        _print_status(found, options, slots_alone=True)
         if not options.json:
             print(f"updatectl: {error}", file=sys.stderr)
-        return exits.NO_DAEMON
+        return exits.BY_CODE.get(error.code, exits.FAILED)
     if not options.json:
         from updated.cli.statusfile import mended
 
@@ -137,13 +138,14 @@ def _status(options: argparse.Namespace) -> int:
     return exits.DONE
 
 
-def _print_status(document: dict[str, Any], options: argparse.Namespace) -> None:
+def _print_status(document: dict[str, Any], options: argparse.Namespace, *, slots_alone: bool = False) -> None:
     if options.json:
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return
     from updated.cli.show import status_text
 
-    print(status_text(document, now=time.time(), paper=paper_of(options.color)))
+    paper = paper_of(options.color)
+    print(status_text(document, now=time.time(), paper=paper, slots_alone=slots_alone))
 
 
 if __name__ == "__main__":

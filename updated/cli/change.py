@@ -50,14 +50,16 @@ def change(options: argparse.Namespace) -> int:
     # It is opened here, so that nobody imports what only the daemon may read.
     files = [open_import(options.path)] if options.verb == "import" else []
     before = read_status(options.root) if waits else {}
-    first = ""
+    first = anyway = ""
     if options.verb == "rollback":
         first = _leaving(options.root)
+    elif options.verb == "allow":
+        anyway = _not_taken(options.root, options.version)
     elif options.verb == "unhold" and not _is_held(options.root):
         first = "Nothing was held. "
     asyncio.run(_call(member, signature, arguments, files))
     if not options.json:
-        print(first + _done(options))
+        print(first + _done(options, anyway))
     if waits:
         return _waited(options, before)
     if options.json:
@@ -107,8 +109,18 @@ def _leaving(root: str) -> str:
         return ""
 
 
-def _done(options: argparse.Namespace) -> str:
-    """What follows from the request, in words; whoever waits sees it."""
+def _not_taken(root: str, version: str) -> str:
+    """What keeps the release away even when it is not denied; empty where nothing does, and where that is not known."""
+    from updated.cli.denied import why_not_taken
+
+    try:
+        return why_not_taken(read_status(root), version) or ""
+    except (UpdatedError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _done(options: argparse.Namespace, anyway: str = "") -> str:
+    """What follows from the request, in words; whoever waits sees it. `anyway`: see `_not_taken`."""
     tail = "" if getattr(options, "wait", False) else f" {_FOLLOW}"
     match options.verb:
         case "check":
@@ -125,6 +137,8 @@ def _done(options: argparse.Namespace) -> str:
             return f"Updates are paused{end}; 'updatectl unhold' ends it."
         case "unhold":
             return f"Updates go on.{tail}"
+        case "allow" if anyway:
+            return f"Release {options.version} is off the denylist, and not installed all the same: it is {anyway}."
         case "allow":
             return f"Release {options.version} may be tried again, and the daemon looks for it now.{tail}"
         case "reboot" if options.force:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from bootctl import doctor as boot_doctor
-from bootctl.backend import open_backend
+from bootctl.backend import SET_BACKEND, NoBackend, open_backend
 from bootctl.errors import BootError
 from bootctl.settings import ConfigError, below
 from updated.cli.merged import config_fault
@@ -109,6 +109,9 @@ def boot_reference(node: Node) -> list[Finding]:
     try:
         boot = node.settings.boot
         seen = boot_doctor.examine(open_backend(boot), failures=boot.tries + 2, mend=False)
+    except NoBackend as nothing:
+        first = Finding("error", f"{nothing.what}: {nothing.cause}", SET_BACKEND)
+        return [first, *(Finding("note", line) for line in nothing.lines())]
     except BootError as error:
         raise boot_error(error) from None
     mend = "'updated-bootctl doctor' mends it."

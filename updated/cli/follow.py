@@ -58,8 +58,10 @@ class _Line:
 
 
 def _follow(
-    root: str, ended: Callable[[dict[str, Any]], bool], *, as_json: bool, paper: Paper
+    root: str, ended: Callable[[dict[str, Any]], bool], *, as_json: bool, paper: Paper,
+    shown: Callable[[dict[str, Any]], bool] = lambda document: True,
 ) -> dict[str, Any]:
+    """Shows what is `shown` until it has `ended`, and what it is then."""
     line = _Line(terminal=paper.width is not None)
     try:
         while True:
@@ -70,7 +72,9 @@ def _follow(
                 if not line.begun:
                     raise gone
             over = gone is None and ended(document)
-            if as_json:
+            if not over and not shown(document):
+                pass
+            elif as_json:
                 line.show(json.dumps(document, ensure_ascii=False), passing=False)
             elif over and document["error"]:
                 pass  # whoever waited for it tells it
@@ -130,16 +134,21 @@ def _screen(document: dict[str, Any], paper: Paper) -> list[str]:
 def wait(root: str, before: dict[str, Any], *, as_json: bool, paper: Paper) -> dict[str, Any]:
     """Waits until the daemon has done what was asked for after `before`; the status then. Raises its error."""
     begun = time.monotonic()
-    seen = {"busy": False}
+    seen = {"new": False, "busy": False}
+
+    def new(document: dict[str, Any]) -> bool:
+        """Whether it is no more what was true before: the daemon writes its status after it has answered."""
+        seen["new"] = seen["new"] or document["summary"] != before["summary"]
+        return seen["new"]
 
     def ended(document: dict[str, Any]) -> bool:
         if document["phase"] in BUSY or _about_to_be_armed(document):
-            seen["busy"] = True
+            seen["busy"] = new(document)
             return False
         changed = document["last_check"] != before["last_check"] or document["failures"] != before["failures"]
         return seen["busy"] or changed or time.monotonic() - begun > BEGIN_SECONDS
 
-    document = _follow(root, ended, as_json=as_json, paper=paper)
+    document = _follow(root, ended, as_json=as_json, paper=paper, shown=new)
     if document["error"]:
         raise UpdatedError.from_json(document["error"])
     return document

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from updated.core.errors import UpdatedError
 from updated.core.probation import probation_text
 
 _GLYPHS = {"pass": "✓", "skip": "–"}
@@ -13,11 +12,15 @@ _RESULTS = {"pass": "passed", "skip": "skipped", "fail": "failed", "timeout": "t
 
 
 def health_text(
-    health: Mapping[str, Any] | None, verdicts: Sequence[Mapping[str, Any]], fault: UpdatedError | None = None
+    health: Mapping[str, Any] | None, verdicts: Sequence[Mapping[str, Any]], *, damaged: bool = False
 ) -> str:
-    """What `healthfiles` gives as lines of text: `read_health`, `read_verdicts`, and `verdict_fault` without health."""
-    none = "No verdict on this machine yet." if fault is None else _plain(str(fault))
-    lines = [none if health is None else _verdict_line(health)]
+    """What `healthfiles` gives as lines of text: `read_health` and `read_verdicts`.
+
+    `damaged`: there is a verdict that can't be told, which is an error for the caller to tell.
+    """
+    lines = [] if health is None else [_verdict_line(health)]
+    if health is None and not damaged:
+        lines.append("No verdict on this machine yet.")
     if health is not None:
         if health["reason"]:
             lines.append(f"  Reason:   {_plain(str(health['reason']))}")
@@ -28,7 +31,7 @@ def health_text(
         if not health["checks"]:
             lines.append("  there were no checks")
     if verdicts:
-        lines += ["", "Verdicts:", *(_history_line(verdict) for verdict in verdicts)]
+        lines += [*([""] if lines else []), "Verdicts:", *(_history_line(verdict) for verdict in verdicts)]
     return "\n".join(lines)
 
 

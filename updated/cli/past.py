@@ -15,13 +15,15 @@ from updated.cli import exits
 from updated.cli.judged import health_text, well_formed
 from updated.cli.paper import Paper, paper_of, plain
 from updated.cli.spans import since
-from updated.cli.when import epoch, recorded, with_local_times
+from updated.cli.when import epoch, recorded, times, with_local_times
 from updated.core.errors import UpdatedError
 from updated.healthfiles import WHOLE_OUTPUT, read_health, read_verdicts, verdict_fault
 from updated.history import read_history
 
 HISTORY_FILE = "/var/lib/updated/history.jsonl"
 DEFAULT_LINES = 20
+# Below this width the texts have lines of their own: beside the time there is room for a word or two.
+LEAST_COLUMNS = 70
 
 
 def health(options: argparse.Namespace) -> int:
@@ -32,11 +34,11 @@ def health(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"verdict": found, "history": verdicts}, indent=2, ensure_ascii=False))
     else:
-        print(with_local_times(health_text(found, verdicts, fault)))
+        text = health_text(found, verdicts, damaged=fault is not None)
+        print(with_local_times(text), end="\n" if text else "")
     if fault is None:
         return exits.DONE
-    if options.json:
-        print(f"updatectl: {fault}", file=sys.stderr)
+    print(f"updatectl: {fault}", file=sys.stderr)
     return exits.BY_CODE.get(fault.code, exits.FAILED)
 
 
@@ -67,12 +69,33 @@ def history_text(entries: Sequence[dict[str, Any]], now: float, paper: Paper) ->
         except (ValueError, OverflowError, OSError):
             continue
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    narrow = paper.width is not None and paper.width < LEAST_COLUMNS
+    pausing = _pausing(entries, now)
     lines: list[str] = []
-    for *words, text in rows:
+    for number, (*words, text) in enumerate(rows):
         # Where no entry names a release there is no column for it.
         head = "".join(f"{word:<{width}}  " for word, width in zip(words, widths, strict=True) if width)
-        lines += [line.rstrip() for line in paper.wrapped(head, with_local_times(text, now))]
+        past = words[1] == "hold" and number != pausing
+        told = with_local_times(text) if past else with_local_times(text, now)
+        if narrow and told:
+            lines.append(head.rstrip())
+            head = "  "
+        lines += [line.rstrip() for line in paper.wrapped(head, told)]
     return "\n".join(lines)
+
+
+def _pausing(entries: Sequence[dict[str, Any]], now: float) -> int | None:
+    """Which of `entries` is the hold that has not ended at `now`; of any other one it says nothing how far its end is.
+
+    They are whole towards the newest one, as `history` has them.
+    """
+    for number, entry in reversed(list(enumerate(entries))):
+        if entry.get("kind") == "unhold":
+            return None
+        if entry.get("kind") == "hold":
+            end = times(str(entry.get("text", "")))
+            return number if not end or end[-1] > now else None
+    return None
 
 
 def _at(entry: dict[str, Any]) -> float:

@@ -23,8 +23,10 @@ _ABSENT: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def status_text(document: Mapping[str, Any], *, now: float, paper: Paper | None = None) -> str:
-    """`document` as lines of text at `now` (seconds since the epoch).
+def status_text(
+    document: Mapping[str, Any], *, now: float, paper: Paper | None = None, slots_alone: bool = False
+) -> str:
+    """`document` as lines of text at `now` (seconds since the epoch). `slots_alone`: nothing else is known.
 
     Raises `UpdatedError` ("state-corrupt") for one that this version does not understand.
     """
@@ -36,25 +38,25 @@ def status_text(document: Mapping[str, Any], *, now: float, paper: Paper | None 
             "Restart the daemon, so that both are of one version: systemctl restart updated.",
         )
     try:
-        return "\n".join(_lines({**_ABSENT, **document}, now, paper or Paper()))
+        return "\n".join(_lines({**_ABSENT, **document}, now, paper or Paper(), slots_alone=slots_alone))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         raise UpdatedError(
-            "state-corrupt", "the status file", "is not as a daemon writes it", "Restart the daemon: it writes it anew."
+            "state-corrupt", "the status file", "is not as a daemon writes it",
+            "Restart the daemon, which writes it anew: systemctl restart updated.",
         ) from None
 
 
-def _lines(document: Mapping[str, Any], now: float, paper: Paper) -> list[str]:
+def _lines(document: Mapping[str, Any], now: float, paper: Paper, *, slots_alone: bool) -> list[str]:
     summary = paper.wrapped("", plain(with_local_times(document["summary"], now)))
     lines = [paper.paint(line, "bold") for line in summary]
-    unaided = document["error"] and document["error"]["code"] == "daemon-not-running"
-    if not document["alive"] and not unaided:
+    if not document["alive"] and not slots_alone:
         since = f"The daemon does not run; this is from {moment(document['written_at'], now)}."
         lines += [paper.paint(line, "bad") for line in paper.wrapped("", since)]
     if document["slots"]:
         width = max(len(slot["version"] or "-") for slot in document["slots"])
         lines += ["", *("  " + _slot_line(document, slot, width, paper) for slot in document["slots"])]
-    if unaided:
-        return lines  # the slots are all that is known
+    if slots_alone:
+        return lines
     lines += ["", *paper.rows((name, plain(text)) for name, text in _rows(document, now))]
     found = obstacles(document, now)
     if found:
@@ -119,21 +121,22 @@ def _rows(document: Mapping[str, Any], now: float) -> list[tuple[str, str]]:
 
 
 def _denied(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A row for each denied release; of several, one for all that are older than what runs: nobody takes them."""
-    running = (document["running"] or {}).get("version") or ""
-    left = (document["fallback"] or {}).get("version")
-    old: list[str] = []
-    if len(document["denied"]) > 1:
-        from updated.core.version import is_older  # hardly ever needed, and the status shall start at once
+    """A row for each denied release that may be allowed; one for all others that the same keeps away."""
+    if not document["denied"]:
+        return []
+    from updated.cli.denied import why_not_taken  # hardly ever needed, and the status shall start at once
 
-        old = [each["version"] for each in document["denied"] if is_older(each["version"], running)]
+    left = (document["fallback"] or {}).get("version")
     rows = []
+    kept: dict[str, list[str]] = {}
     for each in document["denied"]:
-        if each["version"] in old:
+        version = each["version"]
+        if anyway := why_not_taken(document, version):
+            kept.setdefault(anyway, []).append(version)
             continue
-        why = "" if each["version"] == left else f" ({each['reason']})"  # the row of the fallback says it already
-        rows.append(("Denied", f"{each['version']}{why}; 'updatectl allow {each['version']}' tries it again"))
-    return rows + ([("Denied", f"{', '.join(old)}, older than {running}, which runs")] if old else [])
+        why = "" if version == left else f" ({each['reason']})"  # the row of the fallback says it already
+        rows.append(("Denied", f"{version}{why}; 'updatectl allow {version}' tries it again"))
+    return rows + [("Denied", f"{', '.join(versions)}, {anyway}") for anyway, versions in kept.items()]
 
 
 def _windows_text(document: Mapping[str, Any], now: float) -> str:

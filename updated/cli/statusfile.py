@@ -10,7 +10,7 @@ from updated.core.errors import UpdatedError
 from updated.processes import process_start
 
 STATUS_FILE = "/run/updated/status.json"
-_ANEW = "Restart the daemon: it writes it anew."
+_ANEW = "Restart the daemon, which writes it anew: systemctl restart updated."
 
 
 def read_status(root: str) -> dict[str, Any]:
@@ -31,11 +31,12 @@ def read_status(root: str) -> dict[str, Any]:
     except OSError as error:
         from bootctl.errors import mend_of
 
-        raise UpdatedError("state-corrupt", path, error.strerror or str(error), mend_of(error, _ANEW)) from None
-    except ValueError as error:
-        raise UpdatedError("state-corrupt", path, str(error), _ANEW) from None
+        cause = error.strerror or str(error)
+        raise UpdatedError("state-corrupt", f"the status file {path}", cause, mend_of(error, _ANEW)) from None
+    except (ValueError, RecursionError):
+        document = None
     if not isinstance(document, dict):
-        raise UpdatedError("state-corrupt", path, "is not a status document", _ANEW)
+        raise UpdatedError("state-corrupt", f"the status file {path}", "is damaged: it holds no status", _ANEW)
     document["alive"] = process_start(document.get("pid")) == document.get("pid_start") is not None
     if _refused_by_configuration(document) and (unset := _never_set_up(root)) is not None:
         raise unset

@@ -1,4 +1,4 @@
-"""The status when no daemon ever wrote one: the slots, straight from the boot reference."""
+"""The status when no daemon wrote one that can be read: the slots, straight from the boot reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from updated.core.status import fault_document
 def boot_document(root: str, fault: UpdatedError) -> dict[str, Any] | None:
     """A status document with what the boot reference below `root` says; None when it can't be read.
 
-    `fault` is why there is no status file.
+    `fault` is why there is no status file that can be read.
     """
     try:
         settings = boot_settings(load(root), root)
@@ -36,9 +36,10 @@ def boot_document(root: str, fault: UpdatedError) -> dict[str, Any] | None:
     document = fault_document(fault, int(time.time()))
     runs = f"slot {running} runs" if running else "it is not known which slot runs"
     boots = f"slot {following} boots next" if following else "no slot can boot"
+    why = "no daemon wrote a status" if fault.code == "daemon-not-running" else "the status file can't be read"
     return {
         **document, "alive": False, "slots": slots,
-        "summary": f"{runs}, {boots}; the boot reference says so, since no daemon wrote a status",
+        "summary": f"{runs}, {boots}; the boot reference says so, since {why}",
     }
 
 

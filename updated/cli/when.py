@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, datetime
 
@@ -50,6 +51,15 @@ def length(seconds: int) -> str:
     size, unit, smaller, small = next(each for each in _UNITS if seconds >= each[0])
     whole, rest = divmod(seconds, size)
     return f"{whole} {unit}" + (f" {rest // smaller} {small}" if rest // smaller else "")
+
+
+def times(text: str) -> list[int]:
+    """The times within `text`, in seconds since the epoch."""
+    found = []
+    for each in _TIME.findall(text):
+        with contextlib.suppress(ValueError):
+            found.append(epoch(each))
+    return found
 
 
 def with_local_times(text: str, now: float | None = None) -> str:

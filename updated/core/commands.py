@@ -74,7 +74,19 @@ def at_it_already(state: State, event: CheckRequested, policy: Policy) -> Decisi
 
 def busy(state: State, event: Any, policy: Policy) -> Decision:
     """Refuses: the node is at work already."""
-    return refusal(state, "the request", f"the node is at work (it is {state.phase})", "See 'updatectl status'.")
+    target = state.target.version if state.target is not None else "a release"
+    follow = "'updatectl watch' follows it; ask again when it is done."
+    match state.phase:
+        case Phase.TRIAL:
+            cause = f"{state.facts.version} is on trial, and has to be confirmed first"
+            follow = "'updatectl health' shows its checks; 'updatectl watch' follows it."
+        case Phase.FETCHING:
+            cause = f"{target} is being written into slot {state.passive}"
+        case Phase.SEALING:
+            cause = f"{target} is being read back from slot {state.passive} and verified"
+        case _:
+            cause = "the node looks for a release, on a person's word"
+    return refusal(state, "the request", cause, follow)
 
 
 def reboot_staged(state: State, event: RebootRequested, policy: Policy) -> Decision:
