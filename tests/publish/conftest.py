@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,14 +48,14 @@ class Desk:
 
     def add(
         self, version: str, *, seed: int = 1, notes: str = "", content: bytes | None = None, patches: int = PATCHES,
-        component: str = "rootfs", compatible: str = "demo",
+        component: str = "rootfs", compatible: str = "demo", warn: Callable[[str], None] = lambda text: None,
     ) -> Mapping[str, Stored]:
         """Publishes `content`, else an image that is made of `seed`."""
         image = self.images / f"{version}-{component}.img"
         image.write_bytes(self.content(seed) if content is None else content)
         draft = Release(Version(version), compatible, int(self.now), {}, notes)
         images = {component: str(image)}
-        return add(self.repository, self.keys, draft, images, now=self.now, level=1, patches=patches)
+        return add(self.repository, self.keys, draft, images, now=self.now, level=1, patches=patches, warn=warn)
 
     def component(self, version: str, name: str = "rootfs") -> Component:
         """The component of a published release."""

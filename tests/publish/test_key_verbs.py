@@ -21,9 +21,9 @@ def done(run: Run, *arguments: str) -> str:
     return out
 
 
-def fails(run: Run, *arguments: str) -> str:
+def fails(run: Run, *arguments: str, status: int = 1) -> str:
     code, out, error = run(*arguments)
-    assert (code, out) == (1, "")
+    assert (code, out) == (status, "")
     assert error.count("\n") == 1
     return error
 
@@ -82,7 +82,7 @@ def test_key_list_of_a_folder_says_where_each_key_is(releasectl: Run) -> None:
         r"ci: rsassa-pss-sha256, file:ci\.pem\n  [0-9a-f]{64}\n",
         done(releasectl, "key", "list", "--keys", "office"),
     )
-    assert "Name a REPOSITORY" in fails(releasectl, "key", "list")
+    assert "Name a REPOSITORY" in fails(releasectl, "key", "list", status=2)
 
 
 def test_keys_are_named_or_begun(releasectl: Run) -> None:
@@ -168,14 +168,14 @@ def test_an_interrupted_rotation_is_told_by_status_and_refused_by_verify(
 
 
 @pytest.mark.parametrize(
-    ("options", "part"),
+    ("options", "status", "part"),
     [
-        (["--key", "root"], "NAME=VALUE"),
-        (["--threshold", "root=two"], "is no number"),
-        (["--threshold", "root=1", "--threshold", "root=2"], "twice"),
-        (["--key", "root=anna"], "anna.json"),
+        (["--key", "root"], 2, "--key root: is not ROLE=NAME. Write it so: --key stable=my-key."),
+        (["--threshold", "root=two"], 2, "'two' is no number. Write it so: --threshold root=2."),
+        (["--threshold", "root=1", "--threshold", "root=2"], 2, "--threshold root=2: gives root a second time. "),
+        (["--key", "root=anna"], 1, "anna.json"),
     ],
 )
-def test_a_wrong_option_of_init_is_named(releasectl: Run, options: list[str], part: str) -> None:
-    assert part in fails(releasectl, "init", "repository", "--keys", "keys", *options)
+def test_a_wrong_option_of_init_is_named(releasectl: Run, options: list[str], status: int, part: str) -> None:
+    assert part in fails(releasectl, "init", "repository", "--keys", "keys", *options, status=status)
     assert not Path("repository").exists()

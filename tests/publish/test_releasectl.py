@@ -63,6 +63,13 @@ def add(releasectl: Run, version: str, image: str, *options: str) -> str:
     return out
 
 
+def adding(image: str, arguments: list[str]) -> list[str]:
+    """What adds a release, with `arguments` in place of those of the same names."""
+    given = {"--version": "1.1.0", "--compatible": "demo", "--component": f"rootfs={image}"}
+    rest = [text for option, value in given.items() if option not in arguments for text in (option, value)]
+    return ["repository", "--keys", "keys", *rest, *arguments]
+
+
 def test_add_says_what_was_stored_and_what_was_used_again(releasectl: Run, tmp_path: Path) -> None:
     releasectl("init", "repository", "--keys", "keys")
     image = tmp_path / "system.img"
@@ -104,6 +111,46 @@ def test_a_release_has_each_component_that_is_named_with_patches_of_its_own(rele
     )  # fmt: skip
     assert again[0] != 0
     assert "kernel" in again[2]
+
+
+def test_add_warns_of_a_name_that_no_other_release_has(releasectl: Run, image: str) -> None:
+    def warned(version: str, kind: str, *components: str) -> str:
+        given = [text for name in components for text in ("--component", f"{name}={image}")]
+        code, out, error = releasectl(
+            "add", "repository", "--keys", "keys", "--version", version, "--compatible", kind, *given
+        )
+        assert (code, out.startswith(f"Release {version} is published.\n")) == (0, True)
+        assert error == "" or error.startswith(f"releasectl: warning: release {version} ")
+        return error
+
+    releasectl("init", "repository", "--keys", "keys")
+    assert warned("1.0.0", "tutorial", "rootfs") == ""
+    assert warned("1.1.0", "tutorial", "rootfs") == ""
+    strange = warned("1.2.0", "tutorial", "foo")
+    assert "has the component foo; all others have rootfs. Nodes whose slots have no foo refuse this release" in strange
+    assert "do not promote it (`releasectl recall` takes back what is promoted)" in strange
+    assert strange.endswith("add the right one with another version.\n")
+    assert strange.count("\n") == 1
+    elsewhere = warned("1.3.0", "tut orial", "rootfs")
+    assert "is for 'tut orial'; all others are for 'tutorial'. Nodes with anything else in [identity] " in elsewhere
+    assert elsewhere.count("\n") == 1
+    both = warned("1.4.0", "tutorail", "kernel", "rootfs")
+    assert "is for 'tutorail'; all others are for 'tut orial', 'tutorial'." in both
+    assert "has the component kernel; all others have foo, rootfs." in both
+    assert both.count("\n") == 2
+    # What is there already is not strange any more.
+    assert warned("1.5.0", "tutorail", "kernel") == ""
+
+
+def test_a_version_that_is_there_in_other_words_is_said_to_be_the_same(releasectl: Run, image: str) -> None:
+    releasectl("init", "repository", "--keys", "keys")
+    add(releasectl, "1.5", image)
+    for content in (b"other", Path(image).read_bytes()):
+        Path(image).write_bytes(content)
+        code, out, error = releasectl("add", *adding(image, ["--version", "1.5.0"]))
+        assert (code, out) == (1, "")
+        assert error.startswith("releasectl: release 1.5.0: is the same version as 1.5, which is published already. ")
+    assert json.loads(releasectl("status", "repository", "--json")[1])["releases"] == ["1.5"]
 
 
 def test_a_terminal_gets_a_progress_bar_for_each_step(
@@ -213,23 +260,16 @@ def test_a_release_is_called_urgent_and_no_longer_and_its_waves_stay(releasectl:
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--version", "one"], "is not a version"),
-        (["--component", "rootfs"], "NAME=VALUE"),
-        (["--component", "rootfs=x", "--component", "rootfs=y"], "twice"),
-        (["--component", "Root=/dev/null"], "is not a name"),
         (["--component", "rootfs=missing.img"], "No such file"),
         (["--component", "rootfs=/dev/null"], "is empty"),
-        (["--compatible", "de\nmo"], "compatible"),
         (["--notes", "missing.txt"], "Name a text file"),
     ],
 )
-def test_a_wrong_argument_is_one_line_that_names_it(
+def test_a_file_that_can_not_be_published_is_one_line_that_names_it(
     releasectl: Run, image: str, arguments: list[str], part: str
 ) -> None:
     published(releasectl, image)
-    given = {"--version": "1.1.0", "--compatible": "demo", "--component": f"rootfs={image}"}
-    rest = [text for option, value in given.items() if option not in arguments for text in (option, value)]
-    code, out, error = releasectl("add", "repository", "--keys", "keys", *rest, *arguments)
+    code, out, error = releasectl("add", *adding(image, arguments))
     assert (code, out) == (1, "")
     assert part in error
     assert error.count("\n") == 1
@@ -238,23 +278,16 @@ def test_a_wrong_argument_is_one_line_that_names_it(
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["status", ""], ["the repository: the path is empty"]),
         (["status", "keys"], ["the folder keys: is not a repository"]),
-        (["verify", "file:///srv/updates"], ["file:///srv/updates: is a URL", "Write /srv/updates."]),
-        (["init", "file:///srv/updates", "--keys", "new"], ["is a URL", "Write /srv/updates."]),
-        (["init", "new", "--keys", "file:///keys"], ["--keys file:///keys: is a URL", "Write /keys."]),
         (["init", "new", "--keys", "rootfs.img"], ["the key folder rootfs.img: is no folder"]),
         (["init", "rootfs.img/new", "--keys", "new"], ["rootfs.img/new: it would lie in a file", "another place"]),
         (["init", "new", "--keys", "new-keys", "--threshold", "root=0"], ["needs 0 of its 3 keys"]),
         (["refresh", "rootfs.img", "--keys", "keys"], ["the folder rootfs.img: is a file"]),
-        (["refresh", "https://example.org/updates", "--keys", "keys"], ["is a URL", "a path of this machine"]),
         (["refresh", "repository", "--keys", "nowhere"], ["no record of it in nowhere, which is not there"]),
-        (["refresh", "repository", "--keys", ""], ["--keys: the path is empty"]),
         (["promote", *STABLE, "--version", "1.0.0", "--request", "no/asked"], ["no/asked: there is no folder "]),
         (["request", "show", "asked", "--root", "nowhere"], ["the root metadata nowhere: No such file"]),
         (["request", "show", "asked", "--root", "rootfs.img"], ["the root metadata rootfs.img: is no root metadata"]),
         (["key", "list", "--keys", "nowhere"], ["the key folder nowhere: is not there"]),
-        (["serve", "file:///srv/updates"], ["is a URL", "Write /srv/updates."]),
         (["bundle", "keys", "b.tar", "--channel", "stable"], ["the folder keys: is not a repository"]),
     ],
 )  # fmt: skip
@@ -272,15 +305,6 @@ def test_a_wrong_path_is_one_line_that_names_it_and_nothing_is_made(
     assert error.count("\n") == 1
     assert "Errno" not in error
     assert sorted(os.listdir(tmp_path)) == before
-
-
-def test_wrong_usage_is_exit_status_2(releasectl: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    rollout = ["rollout", "repository", "--keys", "keys", "--channel", "stable", "--version", "1.0.0"]
-    for arguments in ([], ["ship"], ["add", "repository"], ["key"], rollout, [*rollout, "--pause", "--all"]):
-        with pytest.raises(SystemExit) as caught:
-            releasectl(*arguments)
-        assert caught.value.code == 2
-    assert "usage: releasectl" in capsys.readouterr().err
 
 
 def test_a_file_system_that_refuses_is_named(releasectl: Run, image: str, tmp_path: Path) -> None:

@@ -151,10 +151,18 @@ def test_adding_the_very_same_release_again_changes_nothing(desk: Desk) -> None:
     assert desk.repository.roles.timestamp.signed.version == before
 
 
-@pytest.mark.parametrize("version", ["1.0.0", "1.0"])
-def test_a_published_version_never_gets_other_content(desk: Desk, version: str) -> None:
+@pytest.mark.parametrize(("version", "cause"), [("1.0.0", "with other content"), ("1.0", "the same version as 1.0.0")])
+def test_a_published_version_never_gets_other_content(desk: Desk, version: str, cause: str) -> None:
     desk.add("1.0.0", seed=1)
-    assert "other content" in refused("bad-request", desk.add, version, seed=2)
+    assert cause in refused("bad-request", desk.add, version, seed=2)
+
+
+def test_names_that_no_other_release_has_are_told_before_hours_are_spent_on_compressing(desk: Desk) -> None:
+    desk.add("1.0.0", seed=1)
+    before = set(os.listdir(desk.path / "blobs"))
+    there: list[set[str]] = []
+    desk.add("1.1.0", seed=2, compatible="dmeo", warn=lambda text: there.append(set(os.listdir(desk.path / "blobs"))))
+    assert there == [before]
 
 
 def test_what_nodes_would_refuse_is_refused_before_anything_is_written(desk: Desk) -> None:

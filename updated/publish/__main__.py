@@ -21,8 +21,9 @@ try:
     from bootctl.usage import Help
     from bootctl.version import ShowVersion
     from updated.core.errors import UpdatedError
+    from updated.publish.misuse import Misuse
     from updated.publish.verbs import distribution, keys, releases, repository, requests
-    from updated.publish.verbs.command import Run, Verbs, check_paths
+    from updated.publish.verbs.command import Run, VerbParser, Verbs, check_paths
 except KeyboardInterrupt:  # while it loads
     print(INTERRUPTED, file=sys.stderr)
     sys.exit(130)
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except UpdatedError as error:
         print(f"releasectl: {_line(error)}", file=sys.stderr)
-        return FAILED
+        return USAGE if isinstance(error, Misuse) else FAILED
     except BrokenPipeError:
         # The reader of the output has left; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,14 +80,14 @@ def _storage_error(error: OSError, options: argparse.Namespace) -> UpdatedError:
     return UpdatedError("disk-error", what, cause, f"{mend} Nothing was published.")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
-    made = argparse.ArgumentParser(
+def parser() -> VerbParser:
+    """The parser of the whole command line. What it does not take raises `Misuse`."""
+    made = VerbParser(
         prog="releasectl", description="Publish releases: keys, releases, channels and their signed metadata.",
         formatter_class=Help,
     )
     made.add_argument("--version", action=ShowVersion)
-    verbs = Verbs(made.add_subparsers(required=True, metavar="VERB"))
+    verbs = Verbs(made.add_subparsers(dest="verb", required=True, metavar="VERB"))
     repository.declare(verbs)
     keys.declare(verbs.group("key", "make keys, and say which of them sign which role"))
     requests.declare(verbs.group("request", "sign a change together with others"))

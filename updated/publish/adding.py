@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Final
 
 from updated.core.errors import UpdatedError
-from updated.core.release import Blob, Component, Release, is_name, release_target
+from updated.core.release import Blob, Component, Release, release_target
+from updated.core.version import Version
 from updated.publish import blob
 from updated.publish.keys import KeyFolder
+from updated.publish.names import unheard_of
 from updated.publish.publication import Publication
 from updated.publish.repository import RELEASES, Repository
 from updated.publish.store import Earlier, Progress, Store, Stored
@@ -32,16 +34,18 @@ def add(
     patches: int = PATCHES,
     progress: Progress = lambda what, done, size: None,
     restored: Callable[[str, Fault], None] = lambda name, fault: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Mapping[str, Stored]:
     """Publishes `draft`, a release without components, with the image files `images` by component.
 
     Returns what was stored by component; nothing when the release was published already. Then what is missing or
-    damaged of its files is made anew, and `restored` is told of each, with its component. Raises `UpdatedError`
-    ("bad-image", "bad-request", "bad-key", "bad-repository", ...) and OSError.
+    damaged of its files is made anew, and `restored` is told of each, with its component. `warn` is told of names that
+    no other release has. Raises `UpdatedError` ("bad-image", "bad-request", "bad-key", "bad-repository", ...) and
+    OSError.
     """
     publication = Publication.of(repository, keys, now, (RELEASES,))
     known = [repository.release(version)[0] for version in repository.versions]
-    found = {name: _identify(name, image) for name, image in images.items()}
+    found = {name: _identify(image) for name, image in images.items()}
     # What nodes would refuse is found before hours are spent on compressing.
     unpacked = replace(draft, components={name: _unpacked(size, digest) for name, (size, digest) in found.items()})
     check(Release.parse, unpacked.format(), f"release {draft.version}")
@@ -56,6 +60,8 @@ def add(
             ):
                 restored(name, fault)
         return {}
+    for text in unheard_of(known, unpacked):
+        warn(text)
     stored = {}
     for name, (size, digest) in found.items():
         stored[name] = store.add(
@@ -74,13 +80,8 @@ def add(
     return stored
 
 
-def _identify(component: str, image: str) -> tuple[int, str]:
+def _identify(image: str) -> tuple[int, str]:
     """Size in bytes and SHA-256 of an image file."""
-    if not is_name(component):
-        raise UpdatedError(
-            "bad-request", f"the component {component!r}", "is not a name",
-            "Use a lower-case letter, then letters, digits, hyphens and underscores; at most 32 in all.",
-        )  # fmt: skip
     digest = hashlib.sha256()
     size = 0
     try:
@@ -102,6 +103,19 @@ def _unpacked(size: int, digest: str) -> Component:
     return Component(size, digest, unknown, unknown)
 
 
+def compatible(text: str) -> str:
+    """`text`, if a release may be made for machines that are called so. Raises `UpdatedError` ("bad-request")."""
+    release = Release(Version("0"), text, 0, {"any": _unpacked(1, "0" * 64)})
+    try:
+        Release.parse(release.format())
+    except UpdatedError:
+        raise UpdatedError(
+            "bad-request", f"the kind of machine {text!r}", "can't be the name of a kind of machine",
+            "Use letters, digits, blanks and .+_-, at most 128, from a letter or digit on, such as example-board-v1.",
+        ) from None  # fmt: skip
+    return text
+
+
 def check(parse: Callable[[bytes], object], data: bytes, what: str) -> None:
     """Raises `UpdatedError` ("bad-request") for what nodes would refuse."""
     try:
@@ -116,8 +130,11 @@ def _same_release(known: Sequence[Release], release: Release) -> Release | None:
         if other.version == release.version:
             if _essence(other) == _essence(release):
                 return other
+            cause = "is published already, with other content"
+            if other.version.text != release.version.text:
+                cause = f"is the same version as {other.version}, which is published already"
             raise UpdatedError(
-                "bad-request", f"release {release.version}", "is published already, with other content",
+                "bad-request", f"release {release.version}", cause,
                 "A published release never changes; give the new one a new version.",
             )  # fmt: skip
     return None

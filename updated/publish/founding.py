@@ -27,6 +27,7 @@ from updated.publish import rules
 from updated.publish.begun import Begun
 from updated.publish.keyrecord import KeyRecord
 from updated.publish.keys import KeyFolder
+from updated.publish.misuse import Misuse
 from updated.publish.publication import Publication
 from updated.publish.repository import LIFETIME, RELEASES, TOP_ROLES, Repository, Roles, expiry, locked
 
@@ -51,12 +52,13 @@ def initialize(
     _check_channels(channels)
     lifetimes = dict(DAYS) | dict.fromkeys(channels, CHANNEL_DAYS)
     for role, number in days.items():
-        if role not in lifetimes or not 1 <= number <= rules.LONGEST_LIFETIME:
-            raise UpdatedError(
-                "bad-request", f"the lifetime {role}={number}",
-                f"is not for one of its roles, or not 1 to {rules.LONGEST_LIFETIME}",
-                f"The roles are {', '.join(lifetimes)}.",
-            )  # fmt: skip
+        if role not in lifetimes:
+            raise _no_role(role, list(lifetimes))
+        if not 1 <= number <= rules.LONGEST_LIFETIME:
+            raise Misuse(
+                "bad-request", f"the lifetime {role}={number}", f"is not from 1 to {rules.LONGEST_LIFETIME} days",
+                f"Name the days, such as {role}={lifetimes[role]}.",
+            )
     lifetimes |= days
     begun = Begun.found(path)
     needed = dict.fromkeys(lifetimes, 1) | {"root": ROOT_THRESHOLD} | dict(thresholds)
@@ -107,7 +109,7 @@ def _chosen(
     """By role, the keys that were named, and for roles without any the names of those to be made."""
     for role in (*members, *needed):
         if role not in roles:
-            raise UpdatedError("bad-request", f"the role {role!r}", "is not there", f"Name one of {', '.join(roles)}.")
+            raise _no_role(role, roles)
     given = {role: [keys.record(name) for name in names] for role, names in members.items()}
     new = {role: _new_names(role) for role in roles if role not in given}
     for role in roles:
@@ -126,6 +128,10 @@ def _chosen(
     return given, new
 
 
+def _no_role(role: str, roles: Sequence[str]) -> Misuse:
+    return Misuse("bad-request", f"the role {role!r}", "is not there", f"Name one of {', '.join(roles)}.")
+
+
 def _made(keys: KeyFolder, name: str) -> KeyRecord:
     """A new key; the one of an interrupted run, where it got as far as that."""
     return keys.resumed(name) or keys.generate(name)
@@ -134,14 +140,16 @@ def _made(keys: KeyFolder, name: str) -> KeyRecord:
 def _check_channels(channels: Sequence[str]) -> None:
     reserved = {*TOP_ROLES, RELEASES, *_new_names("root")}
     for name in channels:
-        if not is_name(name) or name in reserved or channels.count(name) > 1:
-            raise UpdatedError(
-                "bad-request", f"the channel {name!r}", "is there twice, or can't be the name of a channel",
+        if channels.count(name) > 1:
+            raise Misuse("bad-request", f"the channel {name!r}", "is there twice", "Name each channel once.")
+        if not is_name(name) or name in reserved:
+            raise Misuse(
+                "bad-request", f"the channel {name!r}", "can't be the name of a channel",
                 "Begin with a lower-case letter, go on with letters, digits, hyphens and underscores, at most 32, "
                 "and don't use the name of another role.",
             )  # fmt: skip
     if not channels:
-        raise UpdatedError("bad-request", "the channels", "are none", "Name at least one.")
+        raise Misuse("bad-request", "the channels", "are none", "Name at least one.")
 
 
 def _first_roles(

@@ -12,6 +12,7 @@ from updated.core.rollout import Curve, Rollout
 from updated.core.version import Version
 from updated.publish.adding import check
 from updated.publish.keys import KeyFolder
+from updated.publish.misuse import Misuse
 from updated.publish.publication import Publication
 from updated.publish.repository import LIFETIME, Repository
 from updated.publish.waves import continued
@@ -154,7 +155,7 @@ def recall(
     manifest = repository.channel(channel)
     entry = _shipped(manifest, version)
     if not reason.strip():
-        raise UpdatedError("bad-request", "the reason", "is empty", "Say why, for the people who read it on the nodes.")
+        raise Misuse("bad-request", "the reason", "is empty", "Say why, for the people who read it on the nodes.")
     older = instead = None
     if replacement is not None:
         older = _shipped(manifest, replacement)

@@ -12,10 +12,13 @@ from typing import BinaryIO, Final
 from urllib.parse import unquote
 
 from updated.core.errors import UpdatedError
+from updated.publish.misuse import Misuse
 
 _FOLDERS: Final = ("metadata", "targets", "blobs")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})", re.ASCII)
+
+_EXAMPLE: Final = "Name an address such as 127.0.0.1:8080."
 
 
 class RepositoryServer(ThreadingMixIn, TCPServer):
@@ -32,7 +35,7 @@ class RepositoryServer(ThreadingMixIn, TCPServer):
     def __init__(self, repository: str, address: str) -> None:
         match = _ADDRESS.fullmatch(address)
         if match is None or int(match[3]) > 65535:
-            raise _bad_address(address, "is not HOST:PORT")
+            raise Misuse("bad-request", f"--listen {address}", "is not HOST:PORT", _EXAMPLE)
         if not os.path.isfile(os.path.join(repository, "metadata", "timestamp.json")):
             raise UpdatedError(
                 "bad-repository", f"the folder {repository}", "is not a repository",
@@ -45,7 +48,8 @@ class RepositoryServer(ThreadingMixIn, TCPServer):
         try:
             super().__init__((host, int(match[3])), _Handler)
         except OSError as error:
-            raise _bad_address(address, error.strerror or str(error)) from None
+            cause = error.strerror or str(error)
+            raise UpdatedError("bad-request", f"--listen {address}", cause, _EXAMPLE) from None
         # Nodes can't ask "all addresses"; the name of the machine is the best guess.
         name = socket.gethostname() if host in ("", "0.0.0.0", "::") else f"[{host}]" if match[1] else host  # noqa: S104
         self.url = f"http://{name}:{self.server_address[1]}/"
@@ -159,7 +163,3 @@ def _range(text: str, length: int) -> tuple[int, int] | None:
     if start >= end:
         raise ValueError(text)
     return start, end
-
-
-def _bad_address(address: str, cause: str) -> UpdatedError:
-    return UpdatedError("bad-request", f"--listen {address}", cause, "Name an address such as 127.0.0.1:8080.")

@@ -17,10 +17,22 @@ _WAVE = re.compile(r"(\d{1,3}(?:\.\d{1,4})?)%(?:@(\d{1,6}(?:\.\d{1,4})?)([mhd]))
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86400}
 
 
+def hours(text: str) -> float:
+    """Hours such as `48` or `1.5`, from 0 to `MOST_HOURS`. Raises `UpdatedError` ("bad-request")."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if 0 <= number <= MOST_HOURS:
+        return number
+    cause = "is no number" if math.isnan(number) else "is less than 0" if number < 0 else "is more than a year"
+    raise UpdatedError(
+        "bad-request", f"the hours {text!r}", cause, f"Write hours from 0 to {MOST_HOURS}, such as 48 or 1.5."
+    )
+
+
 def ramp(hours: float) -> Curve:
-    """Evenly to all nodes within `hours`; none is at once. Raises `UpdatedError` ("bad-request")."""
-    if not 0 <= hours <= MOST_HOURS:
-        raise UpdatedError("bad-request", f"{hours:g} hours", "is not between 0 and a year", "Name fewer.")
+    """Evenly to all nodes within `hours`, up to `MOST_HOURS`; none is at once."""
     return ((0, 0.0), (round(hours * 3600), 1.0))
 
 

@@ -5,20 +5,34 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias, TypeVar
 
-from bootctl.usage import Help, sentence
+from bootctl.usage import Help, Parser, sentence
 from updated.core.errors import UpdatedError
+from updated.core.version import Version
 from updated.publish import review, rounds
 from updated.publish.keyfile import PASSPHRASE_VARIABLE
 from updated.publish.keys import KeyFolder, passphrase
+from updated.publish.misuse import Misuse
 from updated.publish.repository import Repository
 
 Run = Callable[[argparse.Namespace], int | None]
 """A verb: does it, and returns an exit status if it is not 0."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
-_Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+_T = TypeVar("_T")
+
+
+class VerbParser(Parser):
+    """Raises `Misuse`, which is told as every other error is."""
+
+    def wrong(self, what: str, cause: str, mend: str) -> NoReturn:
+        """See `Parser.wrong`."""
+        raise Misuse("bad-request", what, cause, mend)
+
+
+_Parsers: TypeAlias = "argparse._SubParsersAction[VerbParser]"
 
 
 class Verbs:
@@ -30,7 +44,7 @@ class Verbs:
     def group(self, name: str, text: str) -> Verbs:
         """A verb that has verbs of its own."""
         made = self._parsers.add_parser(name, help=text, description=sentence(text), formatter_class=Help)
-        return Verbs(made.add_subparsers(required=True, metavar="VERB"))
+        return Verbs(made.add_subparsers(dest="verb", required=True, metavar="VERB"))
 
     def plain(self, name: str, run: Run, text: str) -> argparse.ArgumentParser:
         """A verb that needs no repository."""
@@ -68,17 +82,17 @@ _PATHS = {
 
 
 def check_paths(options: argparse.Namespace) -> None:
-    """Raises `UpdatedError` ("bad-request") for a path that is empty, which would be the current folder, or a URL."""
+    """Raises `Misuse` for a path that is empty, which would be the current folder, or a URL."""
     if getattr(options, "source", None) == "":
-        raise UpdatedError("bad-request", "the source", "is empty", "Name the URL or the folder of a repository.")
+        raise Misuse("bad-request", "the source", "is empty", "Name the URL or the folder of a repository.")
     for name, what in _PATHS.items():
         given = getattr(options, name, None)
         for path in given if isinstance(given, list) else [given]:
             if path == "":
-                raise UpdatedError("bad-request", what, "the path is empty", "Name one, such as /srv/updates.")
+                raise Misuse("bad-request", what, "the path is empty", "Name one, such as /srv/updates.")
             if path is not None and (url := _URL.match(path)) is not None:
                 local = url[0] == "file://" and path.startswith("file:///")
-                raise UpdatedError(
+                raise Misuse(
                     "bad-request", f"{what} {path}", "is a URL, and has to be a path",
                     f"Write {path.removeprefix('file://')}." if local else "Name a path of this machine.",
                 )  # fmt: skip
@@ -128,13 +142,50 @@ def _refuse_inside(path: str, repository: str, what: str) -> None:
         )  # fmt: skip
 
 
+def taking(option: str, read: Callable[[str], _T]) -> Callable[[str], _T]:
+    """What reads the value of `option`: what `read` raises becomes a `Misuse` that names the option and the value."""
+
+    def taken(text: str) -> _T:
+        try:
+            return read(text)
+        except UpdatedError as error:
+            raise misuse(option, text, error.cause, error.mend) from None
+
+    return taken
+
+
+def misuse(option: str, value: str, cause: str, mend: str) -> Misuse:
+    """The error for a wrong value."""
+    shown = shlex.quote(value) if value.isprintable() else repr(value)
+    return Misuse("bad-request", f"{option} {shown}", cause, mend)
+
+
+def version(text: str) -> str:
+    """`text`, if it is a version. Raises `UpdatedError` ("bad-request")."""
+    return Version(text).text
+
+
+_PAIRS = {
+    "--component": ("NAME=IMAGE", "rootfs=1.5.0.img"), "--key": ("ROLE=NAME", "stable=my-key"),
+    "--lifetime": ("ROLE=DAYS", "timestamp=7"), "--threshold": ("ROLE=N", "root=2"),
+}  # fmt: skip
+"""The options whose values are pairs: what they have to be, and an example."""
+
+
+def write_so(option: str) -> str:
+    """What to do about a wrong value of an option for pairs."""
+    return f"Write it so: {option} {_PAIRS[option][1]}."
+
+
 def pairs(values: Sequence[str], option: str) -> dict[str, str]:
+    """The values of an option for pairs, by their first halves. Raises `Misuse`."""
     pairs: dict[str, str] = {}
     for value in values:
         name, equals, rest = value.partition("=")
-        if not (name and equals and rest) or name in pairs:
-            raise UpdatedError(
-                "bad-request", f"{option} {value}", "is there twice, or not NAME=VALUE", "Write it once, so."
-            )
+        if not (name and equals and rest):
+            raise misuse(option, value, f"is not {_PAIRS[option][0]}", write_so(option))
+        if name in pairs:
+            once = f"Write {name} once, such as {option} {shlex.quote(f'{name}={pairs[name]}')}."
+            raise misuse(option, value, f"gives {name} a second time", once)
         pairs[name] = rest
     return pairs

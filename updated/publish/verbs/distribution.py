@@ -17,7 +17,7 @@ from updated.publish import places
 from updated.publish.bundle import bundle
 from updated.publish.mirror import mirror
 from updated.publish.serve import RepositoryServer
-from updated.publish.verbs.command import Verbs
+from updated.publish.verbs.command import Verbs, misuse, taking, version
 
 _MAX_ROOT = 512_000
 
@@ -41,9 +41,12 @@ def declare(verbs: Verbs) -> None:
     made = verbs.reading("bundle", _bundle, "write a release into one file, for nodes without a network")
     made.add_argument("file", metavar="FILE", help="the file to write")
     made.add_argument("--channel", required=True, metavar="NAME", help="the channel")
-    made.add_argument("--version", metavar="VERSION", help="the release (default: the newest that the channel ships)")
     made.add_argument(
-        "--from", dest="bases", metavar="VERSION", action="append", default=[],
+        "--version", type=taking("--version", version), metavar="VERSION",
+        help="the release (default: the newest that the channel ships)",
+    )  # fmt: skip
+    made.add_argument(
+        "--from", dest="bases", type=taking("--from", version), metavar="VERSION", action="append", default=[],
         help="what nodes run: patches from it go along, and barriers on the way",
     )  # fmt: skip
 
@@ -55,7 +58,10 @@ def declare(verbs: Verbs) -> None:
 
 def _mirror(options: argparse.Namespace) -> None:
     if options.bandwidth_limit < 0:
-        raise UpdatedError("bad-request", "--bandwidth-limit", "is less than 0", "Name bytes per second, or 0.")
+        raise misuse(
+            "--bandwidth-limit", str(options.bandwidth_limit), "is less than 0",
+            "Write bytes per second, such as 1000000, or 0 for no limit.",
+        )  # fmt: skip
     places.check_source(options.source)
     places.check_mirror(options.source, options.destination)
     settings = HttpSettings(bandwidth_limit=options.bandwidth_limit, connections=options.connections)

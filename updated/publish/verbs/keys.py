@@ -11,6 +11,7 @@ from updated.core.errors import UpdatedError
 from updated.publish import keychange
 from updated.publish.keyfile import SCHEMES
 from updated.publish.keys import KeyFolder
+from updated.publish.misuse import Misuse
 from updated.publish.repository import Repository, locked
 from updated.publish.verbs.command import Verbs, add_key_options, key_folder, opened, report
 
@@ -90,7 +91,7 @@ def _show(options: argparse.Namespace) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     if options.repository is None and options.keys is None:
-        raise UpdatedError("bad-request", "key list", "has nothing to show", "Name a REPOSITORY, --keys DIR, or both.")
+        raise Misuse("bad-request", "key list", "has nothing to show", "Name a REPOSITORY, --keys DIR, or both.")
     if options.keys is not None and not os.path.isdir(options.keys):
         raise UpdatedError("bad-key", f"the key folder {options.keys}", "is not there", "Name a folder with keys.")
     folder = KeyFolder(options.keys) if options.keys is not None else None

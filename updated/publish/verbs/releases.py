@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 
 from updated.core.errors import UpdatedError
-from updated.core.release import Release
+from updated.core.release import Release, is_name
 from updated.core.rollout import Curve, Rollout, percent
 from updated.core.version import Version
 from updated.publish import blob, waves
-from updated.publish.adding import PATCHES, add
+from updated.publish.adding import PATCHES, add, compatible
 from updated.publish.publisher import Promotion, Shipping, mark, promote, recall, roll_out
 from updated.publish.repository import locked
-from updated.publish.verbs.command import Verbs, key_folder, opened, pairs, report
+from updated.publish.verbs.command import Verbs, key_folder, misuse, opened, pairs, report, taking, version
 from updated.publish.whole import Fault
 
 _MAX_NOTES = 65536
@@ -26,8 +26,11 @@ _MAX_NOTES = 65536
 def declare(verbs: Verbs) -> None:
     """Declares the verbs of this module."""
     made = verbs.requesting("add", _add, "publish a release; no channel ships it yet")
-    made.add_argument("--version", required=True, metavar="VERSION", help="such as 1.4.0 or 1.4.0-rc.1")
-    made.add_argument("--compatible", required=True, metavar="NAME", help="which machines the release is made for")
+    _versioned(made, "such as 1.4.0 or 1.4.0-rc.1")
+    made.add_argument(
+        "--compatible", required=True, type=taking("--compatible", compatible), metavar="NAME",
+        help="which machines the release is made for",
+    )  # fmt: skip
     made.add_argument(
         "--component", required=True, action="append", metavar="NAME=IMAGE", help="an image file, such as rootfs=FILE"
     )
@@ -43,23 +46,23 @@ def declare(verbs: Verbs) -> None:
 
     made = verbs.requesting("promote", _promote, "ship a release in a channel")
     made.add_argument("--channel", required=True, metavar="NAME", help="the channel")
-    made.add_argument("--version", required=True, metavar="VERSION", help="the release")
+    _versioned(made, "the release")
     spread = made.add_mutually_exclusive_group()
-    spread.add_argument(
-        "--rollout-hours", type=float, default=0, metavar="HOURS", help="spread the nodes evenly over this time"
-    )
-    spread.add_argument("--waves", metavar="WAVES", help="a share of the nodes at a time: 1%%,10%%@24h,100%%@3d")
+    _spread(spread, "--rollout-hours", "spread the nodes evenly over this time")
+    _waved(spread, "a share of the nodes at a time: 1%%,10%%@24h,100%%@3d")
     made.add_argument("--barrier", action="store_true", help="nodes with older releases must pass through this one")
-    made.add_argument("--minimum", metavar="VERSION", help="only nodes that run this one or a newer one may take it")
-
+    made.add_argument(
+        "--minimum", type=taking("--minimum", version), metavar="VERSION",
+        help="only nodes that run this one or a newer one may take it",
+    )  # fmt: skip
     made.add_argument("--urgent", action="store_true", help="nodes don't wait for their windows")
 
     made = verbs.requesting("rollout", _rollout, "go on with the rollout of a release, or pause it")
     made.add_argument("--channel", required=True, metavar="NAME", help="the channel")
-    made.add_argument("--version", required=True, metavar="VERSION", help="the release")
+    _versioned(made, "the release")
     how = made.add_mutually_exclusive_group(required=True)
-    how.add_argument("--hours", type=float, metavar="HOURS", help="the rest of the nodes evenly over this time")
-    how.add_argument("--waves", metavar="WAVES", help="waves from now on, such as 10%%,100%%@24h")
+    _spread(how, "--hours", "the rest of the nodes evenly over this time")
+    _waved(how, "waves from now on, such as 10%%,100%%@24h")
     how.add_argument("--pause", action="store_true", help="no more nodes than now")
     how.add_argument("--resume", action="store_true", help="after a pause, go on as before")
     how.add_argument("--all", action="store_true", help="all nodes now")
@@ -68,14 +71,28 @@ def declare(verbs: Verbs) -> None:
 
     made = verbs.requesting("recall", _recall, "take a release back: no node of the channel takes it any more")
     made.add_argument("--channel", required=True, metavar="NAME", help="the channel")
-    made.add_argument("--version", required=True, metavar="VERSION", help="the release")
+    _versioned(made, "the release")
     made.add_argument("--reason", required=True, metavar="TEXT", help="for the people who read it on the nodes")
     made.add_argument(
-        "--replacement", metavar="VERSION", help="an older release that nodes go back to, if their operator allows that"
-    )
+        "--replacement", type=taking("--replacement", version), metavar="VERSION",
+        help="an older release that nodes go back to, if their operator allows that",
+    )  # fmt: skip
+
+
+def _versioned(made: argparse.ArgumentParser, text: str) -> None:
+    made.add_argument("--version", required=True, type=taking("--version", version), metavar="VERSION", help=text)
+
+
+def _spread(group: argparse._MutuallyExclusiveGroup, option: str, text: str) -> None:
+    group.add_argument(option, type=taking(option, waves.hours), metavar="HOURS", help=text)
+
+
+def _waved(group: argparse._MutuallyExclusiveGroup, text: str) -> None:
+    group.add_argument("--waves", type=taking("--waves", waves.waves), metavar="WAVES", help=text)
 
 
 def _add(options: argparse.Namespace) -> None:
+    images = _images(options.component)
     keys = key_folder(options)
     version = Version(options.version)
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
@@ -84,13 +101,13 @@ def _add(options: argparse.Namespace) -> None:
         version=version, compatible=options.compatible, built=int(epoch) if epoch.isdecimal() else int(now),
         components={}, notes=_notes(options.notes),
     )  # fmt: skip
-    images = pairs(options.component, "--component")
     restored: list[tuple[str, Fault]] = []
     with locked(options.repository):
         repository = opened(options)
         stored = add(
             repository, keys, draft, images, now=now, level=options.level, patches=options.patches,
             progress=_progress(), restored=lambda name, fault: restored.append((name, fault)),
+            warn=lambda text: print(f"releasectl: warning: {text}", file=sys.stderr),
         )  # fmt: skip
     if restored:
         print(f"Release {version} was published already; what was damaged or missing of its files is made anew:")
@@ -103,6 +120,17 @@ def _add(options: argparse.Namespace) -> None:
     report(options, f"Release {version} is published.")
     for name, each in stored.items():
         print(f"  {name}: {each}")
+
+
+def _images(values: list[str]) -> dict[str, str]:
+    images = pairs(values, "--component")
+    for name, image in images.items():
+        if not is_name(name):
+            raise misuse(
+                "--component", f"{name}={image}", f"{name!r} can't be the name of a component",
+                "Use a lower-case letter, then letters, digits, hyphens and underscores, at most 32, such as rootfs.",
+            )  # fmt: skip
+    return images
 
 
 def _notes(file: str | None) -> str:
@@ -130,7 +158,7 @@ def _progress() -> Callable[[str, int, int], None]:
 
 def _promote(options: argparse.Namespace) -> None:
     keys = key_folder(options)
-    curve = _curve(options.rollout_hours or None, options.waves)
+    curve = _curve(options.rollout_hours or None, options.waves)  # within no time: to all nodes at once
     minimum = Version(options.minimum) if options.minimum is not None else None
     shipping = Shipping(curve, options.barrier, minimum, options.urgent)
     now = time.time()
@@ -156,10 +184,8 @@ def _outdone(options: argparse.Namespace, promotion: Promotion) -> str:
     )
 
 
-def _curve(hours: float | None, text: str | None) -> Curve | None:
-    if text is not None:
-        return waves.waves(text)
-    return waves.ramp(hours) if hours is not None else None
+def _curve(hours: float | None, steps: Curve | None) -> Curve | None:
+    return waves.ramp(hours) if hours is not None else steps
 
 
 def _rollout(options: argparse.Namespace) -> None:

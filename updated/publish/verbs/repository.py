@@ -14,7 +14,7 @@ from updated.publish.founding import initialize
 from updated.publish.inspection import Overview, verify
 from updated.publish.publisher import refresh
 from updated.publish.repository import Repository, locked
-from updated.publish.verbs.command import Verbs, key_folder, opened, pairs, report
+from updated.publish.verbs.command import Verbs, key_folder, misuse, opened, pairs, report, write_so
 
 NEGLECTED = 3
 """The exit status of `refresh` when it signed, and a role is close to its expiry whose keys are elsewhere."""
@@ -67,7 +67,7 @@ def _numbers(values: Sequence[str], option: str) -> dict[str, int]:
     numbers = {}
     for role, text in pairs(values, option).items():
         if not text.isdecimal():
-            raise UpdatedError("bad-request", f"{option} {role}={text}", "is no number", "Write ROLE=NUMBER.")
+            raise misuse(option, f"{role}={text}", f"{text!r} is no number", write_so(option))
         numbers[role] = int(text)
     return numbers
 
