@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from bootctl import durable
 from bootctl.errors import mend_of
+from bootctl.precedence import same_version
 from health.check import CheckResult, Kind, Result
 from health.rootdir import below
 
@@ -128,7 +129,7 @@ def for_slot(found: Baseline | NoBaseline, slot: str, version: str | None) -> Ba
         return found
     if found.slot == slot:
         return NoBaseline(f"the baseline is that of slot {slot} itself, from {found.time}")
-    if found.target is not None and version is not None and found.target != version:
+    if found.target is not None and version is not None and not same_version(found.target, version):
         return NoBaseline(f"the baseline was taken for {found.target}, from {found.time}")
     return found
 

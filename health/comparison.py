@@ -9,6 +9,7 @@ from health.check import CheckResult
 from health.judgement import Judgement, judge, weigh
 from health.machine import Machine, now
 from health.record import NOTHING_COMPARED, Record
+from health.staged import mismatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +26,19 @@ def compared(machine: Machine, results: tuple[CheckResult, ...]) -> Look:
     """Judges by the results; probation comes first where it is configured. Raises BootError, OSError."""
     # Read now and not before the checks, which take their time: a person may have decided meanwhile.
     view = machine.backend.read()
-    before = _baseline_for(machine, view)
-    weighed = weigh(view, machine.slot, results, None if isinstance(before, NoBaseline) else before.results)
+    found = baseline.read(machine.root)
+    wrong = mismatch(machine.root, view, machine.slot, found)
+    before = _baseline_for(machine, view, found)
+    seen = results if wrong is None else (wrong, *results)
+    weighed = weigh(view, machine.slot, seen, None if isinstance(before, NoBaseline) else before.results)
     judgement = judge(view, machine.slot, weighed, probation=machine.settings.probation_seconds > 0)
     return Look(view, judgement, weighed, before)
 
 
-def _baseline_for(machine: Machine, view: BootView) -> Baseline | NoBaseline:
+def _baseline_for(machine: Machine, view: BootView, found: Baseline | NoBaseline) -> Baseline | NoBaseline:
     if view.state(machine.slot).confirmed:
         return NoBaseline(f"slot {machine.slot} was confirmed before")
-    return baseline.for_slot(baseline.read(machine.root), machine.slot, machine.version)
+    return baseline.for_slot(found, machine.slot, machine.version)
 
 
 def record_of(machine: Machine, seen: Look, started: str) -> Record:

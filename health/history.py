@@ -33,10 +33,10 @@ def append(
         durable.write_file(path, b"".join(json.dumps(each).encode() + b"\n" for each in kept))
 
 
-def read(root: str) -> Iterator[dict[str, Any]]:
-    """The lines that can be read; a damaged one is skipped."""
+def read(root: str, path: str = HISTORY) -> Iterator[dict[str, Any]]:
+    """The lines that can be read; a damaged one is skipped. `path`: another file of the kind, such as the daemon's."""
     try:
-        lines = system.tail(below(root, HISTORY), READ_LIMIT).split(b"\n")
+        lines = system.tail(below(root, path), READ_LIMIT).split(b"\n")
     except OSError:
         return
     for line in lines:

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bootctl import durable
@@ -19,6 +20,7 @@ REJECTION = "/var/lib/updated/health/rejected.json"
 MOTD = "/run/motd.d/updated-health"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 UPTIME = "/proc/uptime"
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 DOCUMENT_LIMIT = 4 * 1024 * 1024
 """Bytes of a document that are read, which is far more than is ever written."""
 
@@ -31,13 +33,23 @@ def image_version(root: str) -> str | None:
 
 def os_release(root: str) -> dict[str, str]:
     """The assignments of os-release(5) below `root`; none when it can't be read."""
-    for path in ("/etc/os-release", "/usr/lib/os-release"):
+    return next(_os_releases(root), {})
+
+
+def image_versions(root: str) -> tuple[str, ...]:
+    """What each file of os-release(5) that has IMAGE_VERSION says it is; that of /etc comes first."""
+    found = (each.get("IMAGE_VERSION") for each in _os_releases(root))
+    return tuple(dict.fromkeys(version for version in found if version))
+
+
+def _os_releases(root: str) -> Iterator[dict[str, str]]:
+    for path in OS_RELEASE:
         try:
             with open(below(root, path), encoding="utf-8", errors="replace") as file:
-                return parse_os_release(file.read())
+                text = file.read()
         except OSError:
             continue
-    return {}
+        yield parse_os_release(text)
 
 
 def parse_os_release(text: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bootctl.active import running_slot
+from bootctl.precedence import same_version
 from bootctl.settings import boot_settings, load
 from health import keys
 from health.baseline import NoBaseline, read
@@ -27,7 +28,7 @@ class BootedVersionProbe:
         if armed.slot == running_slot(boot_settings(load(around.root), around.root)):
             return Attempt("skip", f"slot {armed.slot}, from which {armed.target} was armed, runs")
         version = image_version(around.root)
-        if version == armed.target:
+        if version is not None and same_version(version, armed.target):
             return Attempt("pass", f"{version} was armed, and runs")
         return Attempt("fail", f"{armed.target} was armed, but {version or 'an unknown version'} runs", final=True)
 

@@ -10,6 +10,17 @@ from health.mounts import read_mounts
 from health.probes import Surroundings, cause
 from health.rootdir import below
 
+_UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+
+
+def _size(count: int, *, up: bool = False) -> str:
+    """Such as "38.1 MB", rounded down or else `up`: so what is there never looks like what is wanted, which is more."""
+    unit, name = next(((each, name) for each, name in _UNITS if count >= each), (0, ""))
+    if not unit:
+        return f"{count} bytes"
+    tenths = -(-10 * count // unit) if up else 10 * count // unit
+    return f"{tenths // 10}.{tenths % 10} {name}"
+
 
 @dataclass(frozen=True, slots=True)
 class DiskSpaceProbe:
@@ -30,11 +41,13 @@ class DiskSpaceProbe:
         percent = 100 * status.f_bavail / status.f_blocks if status.f_blocks else 100.0
         # File systems that make inodes as they need them (btrfs, FAT) report none at all.
         inodes = 100 * status.f_favail / status.f_files if status.f_files else 100.0
-        told = f"{self.path} has {free} bytes ({percent:.1f} %) and {inodes:.1f} % of the inodes free"
-        short = [
+        told = f"{self.path} has {_size(free)} ({percent:.1f} %) and {inodes:.1f} % of the inodes free"
+        short = []
+        if self.free_bytes is not None and free < self.free_bytes:
+            short.append(f"{_size(self.free_bytes, up=True)} wanted")
+        short += [
             f"{wanted:g} {unit} wanted"
             for has, wanted, unit in (
-                (free, self.free_bytes, "bytes"),
                 (percent, self.free_percent, "%"),
                 (inodes, self.free_inodes_percent, "% of the inodes"),
             )

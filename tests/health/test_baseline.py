@@ -126,6 +126,7 @@ def test_an_oversized_baseline_is_none(tmp_path: Path, put: Put) -> None:
 
 def test_a_baseline_is_for_the_other_slot() -> None:
     assert for_slot(FOUND, "b", "1.2.0") == FOUND
+    assert for_slot(FOUND, "b", "1.2") == FOUND
     foreign = for_slot(FOUND, "a", "1.1.0")
     assert isinstance(foreign, NoBaseline)
     assert "slot a itself" in foreign.reason

@@ -305,6 +305,7 @@ def test_a_baseline_that_can_not_be_written_leaves_no_older_one(machine: Machine
     ("booted", "code", "told"),
     [
         ("1.2.0", 0, "1.2.0 was armed, and runs"),
+        ("1.2", 0, "1.2 was armed, and runs"),
         ("1.1.0", 3, "1.2.0 was armed, but 1.1.0 runs"),
     ],
 )

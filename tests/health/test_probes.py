@@ -108,8 +108,25 @@ def test_disk_space_is_judged_by_what_the_file_system_reports(tmp_path: Path) ->
     assert try_once(DiskSpaceProbe(str(tmp_path), free_bytes=free // 2)).result == "pass"
     short = try_once(DiskSpaceProbe(str(tmp_path), free_bytes=free * 2))
     assert short.result == "fail"
-    assert f"{free * 2:g} bytes wanted" in short.output
 
+
+@pytest.mark.parametrize(
+    ("free", "wanted", "told"),
+    [
+        (56_629_088_256, 2**60, ("56.6 GB", "1152921.6 TB")), (38_149_999, 38_150_001, ("38.1 MB", "38.2 MB")),
+        (999, 1000, ("999 bytes", "1.0 kB")), (0, 1, ("0 bytes", "1 bytes")),
+        (999_999_999, 10**9, ("999.9 MB", "1.0 GB")),
+    ],
+)
+def test_disk_space_is_told_in_units_that_show_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, free: int, wanted: int, told: tuple[str, str]
+) -> None:
+    blocks = (1, 1, 5 * free, free, free, 4, 4, 4, 0, 255)
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(blocks))
+    short = try_once(DiskSpaceProbe("/", free_bytes=wanted))
+    percent = "20.0" if free else "100.0"
+    has, asked = told
+    assert short == Attempt("fail", f"/ has {has} ({percent} %) and 100.0 % of the inodes free; {asked} wanted")
 
 def test_each_limit_of_disk_space_has_to_hold(tmp_path: Path) -> None:
     path = str(tmp_path)

@@ -1,26 +1,14 @@
-"""Versions of releases: `MAJOR.MINOR.PATCH[-PRERELEASE]`, ordered as Semantic Versioning 2.0.0 section 11 says.
-
-Any number of dotted numeric parts is taken ("12.4", "20261121.1"): missing parts count as 0.
-"""
+"""Versions of releases as the daemon and the publisher handle them; what they are ordered by is in bootctl."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import re
 
+from bootctl.precedence import MAX_LENGTH, precedence, same_version
 from updated.core.errors import UpdatedError
 
-_FORM = re.compile(r"(\d{1,18}(?:\.\d{1,18}){0,5})(?:-([0-9A-Za-z]+(?:[.-][0-9A-Za-z]+)*))?", re.ASCII)
-MAX_LENGTH = 64
-
-
-def same_version(one: str, other: str) -> bool:
-    """Whether two texts name the same release: "1.1" is "1.1.0". What is no version is only like itself."""
-    try:
-        return Version(one) == Version(other)
-    except UpdatedError:
-        return one == other
+__all__ = ["MAX_LENGTH", "Version", "is_older", "is_within", "newer_of", "same_version"]
 
 
 def is_older(one: str, other: str) -> bool:
@@ -61,20 +49,14 @@ class Version:
     __slots__ = ("_key", "text")
 
     def __init__(self, text: str) -> None:
-        match = _FORM.fullmatch(text) if len(text) <= MAX_LENGTH else None
-        if match is None:
+        known = precedence(text)
+        if known is None:
             raise UpdatedError(
                 "bad-request", f"version {text[:MAX_LENGTH]!r}", "is not a version",
                 "Write numbers with dots, and after a hyphen a pre-release, such as 1.4.0 or 1.4.0-rc.1.",
             )
-        numbers = [int(part) for part in match[1].split(".")]
-        while len(numbers) > 1 and numbers[-1] == 0:
-            numbers.pop()
-        prerelease = tuple(
-            (0, int(part), "") if part.isdigit() else (1, 0, part) for part in (match[2] or "").split(".") if part
-        )
         self.text = text
-        self._key = (tuple(numbers), not prerelease, prerelease)
+        self._key = known
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Version) and self._key == other._key
