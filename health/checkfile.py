@@ -99,9 +99,9 @@ def _table(data: bytes, file: str) -> tuple[str, dict[str, Any]]:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(file, "it is not UTF-8", "Save the file as UTF-8.", line=line) from error
     except tomllib.TOMLDecodeError as error:
-        found = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-        line = int(found[1]) if found else text.count("\n") + 1
-        cause = str(error) if found is None else str(error)[: found.start()]
+        from bootctl.toml_faults import line_and_cause
+
+        line, cause = line_and_cause(str(error), text)
         raise ConfigError(file, f"it is not TOML ({cause})", "Correct that line.", line=line) from error
     except (RecursionError, ValueError) as error:
         raise ConfigError(file, f"it is not TOML ({error})", "Write plain keys and values.") from error
