@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from bootctl import doctor, model
 from bootctl.active import running_slot
-from bootctl.backend import SET_BACKEND, Backend, NoBackend, boots_of_confirmed, open_backend
+from bootctl.backend import NOTHING_HERE, SET_BACKEND, Backend, NoBackend, boots_of_confirmed, open_backend
 from bootctl.errors import BootError
 from bootctl.output import written
 from bootctl.settings import BACKENDS, BootSettings, ConfigError, Layered, boot_settings, load
@@ -42,7 +42,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     except (BootError, ConfigError) as error:
         told = [str(error)]
         if isinstance(error, NoBackend) and options.verb == "doctor":
-            told = [f"{error.what}: {error.cause}. {SET_BACKEND}", *(f"  {line}" for line in error.lines())]
+            told = [f"{error.what}: {NOTHING_HERE}. {SET_BACKEND}", *(f"  {line}" for line in error.lines())]
         print(f"{_PROGRAM}: " + "\n".join(told), file=sys.stderr)
         return 1
     print(json.dumps(answer) if getattr(options, "json", False) else text)

@@ -10,18 +10,28 @@ from bootctl.errors import BootError
 from bootctl.model import BootView
 from bootctl.settings import BACKENDS, BootSettings, ConfigError, load
 
+NOTHING_HERE: Final = "no bootloader keeps one here"
 SET_BACKEND: Final = "Set backend in the table [boot], and device or image in the table [disk]."
+
+
+# What a machine with another bootloader says as well: what this one keeps is not there at all.
+_OF_ANOTHER: Final = ("no-disk", "slot-type")
 
 
 class NoBackend(BootError):
     """No boot reference is here. `lacks`: of each backend that was looked for, its name and what it misses."""
 
-    def __init__(self, lacks: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, lacks: Sequence[tuple[str, BootError]]) -> None:
+        self.lacks = tuple((name, f"{error.what}, {error.cause}") for name, error in lacks)
+        telling = [
+            f"{name}: {text}" for (name, text), (_, error) in zip(self.lacks, lacks, strict=True)
+            if not error.code.endswith("-missing") and error.code not in _OF_ANOTHER
+        ]  # fmt: skip
         super().__init__(
-            "no-backend", "the boot reference", "no bootloader keeps one here",
+            "no-backend", "the boot reference",
+            NOTHING_HERE + (f" ({'; '.join(telling)})" if telling else ""),
             f"{SET_BACKEND} 'updated-bootctl doctor' says what each backend lacks.",
         )  # fmt: skip
-        self.lacks = tuple(lacks)
 
     def lines(self) -> list[str]:
         """What each backend lacks, a line for each."""
@@ -138,7 +148,7 @@ def open_backend(settings: BootSettings) -> Backend:
         except BootError as error:
             if error.code.endswith("-corrupt"):
                 return backend  # it is this one, and says what is wrong with it when it is used
-            lacks.append((name, f"{error.what}, {error.cause}"))
+            lacks.append((name, error))
         else:
             return backend
     if (nothing := _unset(settings.root)) is not None:

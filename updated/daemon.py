@@ -147,7 +147,8 @@ async def one_cycle(engine: Engine, descriptor: int | None = None) -> int:
         return DONE
     stopped = [reason for reason in state.reasons if reason.code not in NOTHING_TO_INSTALL]
     sys.stdout.writelines(f"  {reason.code}: {reason.text}\n" for reason in stopped)
-    return WAITING if stopped or state.phase in (Phase.WAITING, Phase.TRIAL) else DONE
+    refused = stopped and descriptor is not None
+    return WAITING if refused or state.phase in (Phase.WAITING, Phase.TRIAL) else DONE
 
 
 async def _rest(engine: Engine, work: asyncio.Task[None]) -> None:

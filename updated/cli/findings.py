@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from bootctl import doctor as boot_doctor
-from bootctl.backend import SET_BACKEND, NoBackend, open_backend
+from bootctl.backend import NOTHING_HERE, SET_BACKEND, NoBackend, open_backend
 from bootctl.errors import BootError
 from bootctl.settings import ConfigError, below
 from updated.cli.merged import config_fault
@@ -110,7 +110,7 @@ def boot_reference(node: Node) -> list[Finding]:
         boot = node.settings.boot
         seen = boot_doctor.examine(open_backend(boot), failures=boot.tries + 2, mend=False)
     except NoBackend as nothing:
-        first = Finding("error", f"{nothing.what}: {nothing.cause}", SET_BACKEND)
+        first = Finding("error", f"{nothing.what}: {NOTHING_HERE}", SET_BACKEND)
         return [first, *(Finding("note", line) for line in nothing.lines())]
     except BootError as error:
         raise boot_error(error) from None
