@@ -253,6 +253,16 @@ def test_one_cycle_imports_without_a_daemon(node: Machine, publisher: Publisher,
     assert node.power_on() == "b"
 
 
+def test_one_cycle_that_may_not_take_what_is_imported_says_so_in_its_status_and_why(
+    node: Machine, publisher: Publisher
+) -> None:
+    node.write_config(node.config.replace("[updates]\n", '[updates]\npin = "1.0.0"\n'))
+    publisher.release("1.1.0")
+    done = once(node, "--import", str(brought(node, publisher, "bundle")))
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "  pinned: 1.1.0 is not taken: [updates] pin admits 1.0.0 alone" in done.stdout
+
+
 def test_one_cycle_without_any_repository_says_what_is_missing(node: Machine) -> None:
     done = once(node)
     assert done.returncode == 1
