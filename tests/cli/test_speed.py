@@ -55,7 +55,7 @@ def loaded(root: Path, *verb: str) -> set[str]:
 def test_the_status_loads_neither_the_core_nor_the_configuration(root: Path, verb: list[str]) -> None:
     ours = {name for name in loaded(root, *verb) if name.startswith(("updated.", "bootctl", "health"))}
     shown = {"updated.cli.show", "updated.cli.why", "updated.cli.mends", "updated.cli.when", "updated.core.probation",
-             "updated.cli.denied", "updated.core.version"}  # fmt: skip
+             "updated.cli.denied", "updated.core.version", "bootctl.precedence"}  # fmt: skip
     needed = {"updated.cli", "updated.core", "updated.core.errors", "updated.processes", "updated.cli.arguments",
               "updated.cli.exits", "updated.cli.paper", "updated.cli.statusfile", "updated.cli.__main__",
               "bootctl", "bootctl.output", "bootctl.usage", "bootctl.version"}  # fmt: skip
