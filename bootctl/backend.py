@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from bootctl.active import booted_by_kexec
@@ -12,30 +12,31 @@ from bootctl.settings import BACKENDS, BootSettings, ConfigError, load
 
 NOTHING_HERE: Final = "no bootloader keeps one here"
 SET_BACKEND: Final = "Set backend in the table [boot], and device or image in the table [disk]."
-
-
 # What a machine with another bootloader says as well: what this one keeps is not there at all.
 _OF_ANOTHER: Final = ("no-disk", "slot-type")
 
 
 class NoBackend(BootError):
-    """No boot reference is here. `lacks`: of each backend that was looked for, its name and what it misses."""
+    """No boot reference is here. `lacks`: by the name of each backend that was looked for, why it is not this one."""
 
-    def __init__(self, lacks: Sequence[tuple[str, BootError]]) -> None:
-        self.lacks = tuple((name, f"{error.what}, {error.cause}") for name, error in lacks)
+    def __init__(self, lacks: Mapping[str, BootError]) -> None:
+        self.lacks = lacks
         telling = [
-            f"{name}: {text}" for (name, text), (_, error) in zip(self.lacks, lacks, strict=True)
+            _line(name, error) for name, error in lacks.items()
             if not error.code.endswith("-missing") and error.code not in _OF_ANOTHER
         ]  # fmt: skip
         super().__init__(
-            "no-backend", "the boot reference",
-            NOTHING_HERE + (f" ({'; '.join(telling)})" if telling else ""),
+            "no-backend", "the boot reference", NOTHING_HERE + (f" ({'; '.join(telling)})" if telling else ""),
             f"{SET_BACKEND} 'updated-bootctl doctor' says what each backend lacks.",
         )  # fmt: skip
 
     def lines(self) -> list[str]:
         """What each backend lacks, a line for each."""
-        return [f"{name}: {text}" for name, text in self.lacks]
+        return [_line(name, error) for name, error in self.lacks.items()]
+
+
+def _line(name: str, error: BootError) -> str:
+    return f"{name}: {error.what}, {error.cause}"
 
 
 class Backend(Protocol):
@@ -140,7 +141,7 @@ def open_backend(settings: BootSettings) -> Backend:
             "there is no such backend",
             f"Use one of: auto, {', '.join(BACKENDS)}.",
         )
-    lacks = []
+    lacks: dict[str, BootError] = {}
     for name, opener in _OPENERS.items():
         try:
             backend = opener(settings)
@@ -148,7 +149,7 @@ def open_backend(settings: BootSettings) -> Backend:
         except BootError as error:
             if error.code.endswith("-corrupt"):
                 return backend  # it is this one, and says what is wrong with it when it is used
-            lacks.append((name, error))
+            lacks[name] = error
         else:
             return backend
     if (nothing := _unset(settings.root)) is not None:

@@ -125,11 +125,7 @@ async def one_cycle(engine: Engine, descriptor: int | None = None) -> int:
     try:
         engine.start()
         await _rest(engine, work)
-        refusal = engine.storage_fault
-        if refusal is None and descriptor is not None:
-            refusal = engine.request(events.ImportRequested, by="updated --once", descriptor=descriptor)
-        elif refusal is None and engine.state.phase is not Phase.TRIAL:
-            refusal = engine.request(events.CheckRequested, by="updated --once")
+        refusal = engine.storage_fault or _ask(engine, descriptor)
         if refusal is not None:
             # Not raised: that would tell in the status that the daemon could not start.
             sys.stderr.write(f"updated: {refusal}\n")
@@ -149,6 +145,14 @@ async def one_cycle(engine: Engine, descriptor: int | None = None) -> int:
     sys.stdout.writelines(f"  {reason.code}: {reason.text}\n" for reason in stopped)
     refused = stopped and descriptor is not None
     return WAITING if refused or state.phase in (Phase.WAITING, Phase.TRIAL) else DONE
+
+
+def _ask(engine: Engine, descriptor: int | None) -> UpdatedError | None:
+    if descriptor is not None:
+        return engine.request(events.ImportRequested, by="updated --once", descriptor=descriptor)
+    if engine.state.phase is Phase.TRIAL:
+        return None
+    return engine.request(events.CheckRequested, by="updated --once")
 
 
 async def _rest(engine: Engine, work: asyncio.Task[None]) -> None:

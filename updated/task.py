@@ -52,16 +52,16 @@ class Connection:
 class Task:
     """The work of one child.
 
-    `store` is the child's own folder for trusted metadata; `root_path` names the file that `root_of_trust` is from, for
-    people alone; `export` is where fetch leaves what it verified, and where
-    seal verifies it again. `system_time` and `built` are in seconds since the epoch. `regions` are open descriptors of
-    the passive slot, `seeds` of the running one, to be read only; `sizes` are the bytes that each component can hold,
-    and `rooms` those of several together. `seed` and `wave` are the node's `Place`. `floor` is the newest version that
-    was confirmed here, as far as the daemon knows. `grace`: for how many seconds metadata is accepted after its expiry.
-    `allow_downgrade`: a recalled release may be left for the older one that the channel names. `denied` says why each
-    version or manifest is not taken again; `held`: the versions in the slots. `pin` and `newest`: as `Pin` has them.
-    `imported` is the open descriptor of a bundle or directory that takes the place of the repository. `parent` is the
-    process id of the daemon.
+    `store` is the child's own folder for trusted metadata; `export` is where fetch leaves what it verified, and where
+    seal verifies it again. `root_path` names the file that `root_of_trust` is from, for people alone. `system_time` and
+    `built` are in seconds since the epoch. `regions` are open descriptors of the passive slot, `seeds` of the running
+    one, to be read only; `sizes` are the bytes that each component can hold, and `rooms` those of several together.
+    `seed` and `wave` are the node's `Place`. `floor` is the newest version that was confirmed here, as far as the
+    daemon knows. `grace`: for how many seconds metadata is accepted after its expiry. `allow_downgrade`: a recalled
+    release may be left for the older one that the channel names. `denied` says why each version or manifest is not
+    taken again; `held`: the versions in the slots. `pin` and `newest`: as `Pin` has them. `imported` is the open
+    descriptor of a bundle or directory that takes the place of the repository. `parent` is the process id of the
+    daemon.
     """
 
     store: str

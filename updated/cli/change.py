@@ -18,10 +18,9 @@ from updated.cli.when import moment
 from updated.cli.why import obstacles
 from updated.core.document import format_time
 from updated.core.errors import UpdatedError
+from updated.core.selection import NOTHING_TO_INSTALL
 from updated.directory import open_import
 
-# Why nothing was installed, where nothing stood against it.
-_NOTHING_TO_INSTALL = ("up-to-date", "ahead", "empty-channel", "no-repository")
 _FOLLOW = "'updatectl watch' follows it."
 
 
@@ -77,7 +76,7 @@ def _waited(options: argparse.Namespace, before: dict[str, Any]) -> int:
             raise  # the one before was not there either
         back = f"{error.mend} 'updatectl channel {before['channel']}' goes back."
         raise UpdatedError(error.code, error.what, error.cause, back) from None
-    stopped = [each for each in document["reasons"] if each["code"] not in _NOTHING_TO_INSTALL]
+    stopped = [each for each in document["reasons"] if each["code"] not in NOTHING_TO_INSTALL]
     if options.verb not in ("install", "import") or not stopped or document["phase"] in ("staged", "rebooting"):
         return exits.DONE
     if not options.json:

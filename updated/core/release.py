@@ -30,6 +30,11 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def is_compatible(text: str) -> bool:
+    """Whether `text` can name a kind of machine: `[A-Za-z0-9][A-Za-z0-9 ._+-]*`, at most 128 characters."""
+    return _COMPATIBLE.fullmatch(text) is not None
+
+
 def release_target(version: str) -> str:
     """The TUF target path of a release manifest."""
     return f"releases/{version}.json"
@@ -106,7 +111,7 @@ class Release:
             )
             if not release.components:
                 raise Misfit("components is empty")
-            if _COMPATIBLE.fullmatch(release.compatible) is None:
+            if not is_compatible(release.compatible):
                 raise Misfit("compatible is not a plain name")
             components.done()
             document.done()

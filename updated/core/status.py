@@ -71,6 +71,7 @@ def summary(state: State, policy: Policy, report: Report) -> str:
     """One line that says where the node stands."""
     running = f"{state.facts.version} in slot {state.facts.slot}"
     target = state.target.version if state.target is not None else ""
+    progress = _progress(state, report)
     if report.fault is not None:
         return f"runs {running}; {report.fault}"
     match state.phase:
@@ -86,7 +87,7 @@ def summary(state: State, policy: Policy, report: Report) -> str:
             return f"runs {running}; no update now: {wave or _first(state, 'see the reasons')}"
         case Phase.FETCHING:
             step = {"compare": "compares slot with", "copy": "copies what is the same in", "download": "downloads"}.get(
-                progress.step if (progress := _progress(state, report)) is not None else "", "prepares"
+                progress.step if progress is not None else "", "prepares"
             )
             return f"runs {running}; {step} {target}"
         case Phase.SEALING:
@@ -104,9 +105,9 @@ def summary(state: State, policy: Policy, report: Report) -> str:
         case Phase.TRIAL:
             return f"runs {running} on trial; health has not confirmed it yet"
         case Phase.FALLEN_BACK if state.fallback is not None and state.fallback.by:
-            return f"runs {running}; rolled back from {state.fallback.version} by {state.fallback.by}{_since(state)}"
+            return f"runs {running}; rolled back from {state.fallback.version} by {state.fallback.by}{_found(state)}"
         case Phase.FALLEN_BACK if state.fallback is not None:
-            return f"runs {running}; fell back from {state.fallback.version}: {state.fallback.reason}{_since(state)}"
+            return f"runs {running}; fell back from {state.fallback.version}: {state.fallback.reason}{_found(state)}"
         case Phase.FAILED if state.error is not None:
             return f"runs {running}; {state.error}"
         case _:
@@ -119,7 +120,7 @@ def _progress(state: State, report: Report) -> Progress | None:
     return progress if progress is not None and progress.step in _STEPS.get(state.phase, ()) else None
 
 
-def _since(state: State) -> str:
+def _found(state: State) -> str:
     """What a look found since the node left a release, but for that it does not take that one again."""
     left = state.fallback.version if state.fallback is not None else ""
     found = next((reason.text for reason in state.reasons if not reason.text.startswith(f"{left} ")), None)

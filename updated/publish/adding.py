@@ -9,7 +9,6 @@ from typing import Final
 
 from updated.core.errors import UpdatedError
 from updated.core.release import Blob, Component, Release, release_target
-from updated.core.version import Version
 from updated.publish import blob
 from updated.publish.keys import KeyFolder
 from updated.publish.names import unheard_of
@@ -101,19 +100,6 @@ def _identify(image: str) -> tuple[int, str]:
 def _unpacked(size: int, digest: str) -> Component:
     unknown = Blob("0" * 64, 0)
     return Component(size, digest, unknown, unknown)
-
-
-def compatible(text: str) -> str:
-    """`text`, if a release may be made for machines that are called so. Raises `UpdatedError` ("bad-request")."""
-    release = Release(Version("0"), text, 0, {"any": _unpacked(1, "0" * 64)})
-    try:
-        Release.parse(release.format())
-    except UpdatedError:
-        raise UpdatedError(
-            "bad-request", f"the kind of machine {text!r}", "can't be the name of a kind of machine",
-            "Use letters, digits, blanks and .+_-, at most 128, from a letter or digit on, such as example-board-v1.",
-        ) from None  # fmt: skip
-    return text
 
 
 def check(parse: Callable[[bytes], object], data: bytes, what: str) -> None:

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 
 from updated.core.errors import UpdatedError
-from updated.core.release import Release, is_name
+from updated.core.release import Release, is_compatible, is_name
 from updated.core.rollout import Curve, Rollout, percent
 from updated.core.version import Version
 from updated.publish import blob, waves
-from updated.publish.adding import PATCHES, add, compatible
+from updated.publish.adding import PATCHES, add
 from updated.publish.publisher import Promotion, Shipping, mark, promote, recall, roll_out
 from updated.publish.repository import locked
 from updated.publish.verbs.command import Verbs, key_folder, misuse, opened, pairs, report, taking, version
@@ -28,7 +28,7 @@ def declare(verbs: Verbs) -> None:
     made = verbs.requesting("add", _add, "publish a release; no channel ships it yet")
     _versioned(made, "such as 1.4.0 or 1.4.0-rc.1")
     made.add_argument(
-        "--compatible", required=True, type=taking("--compatible", compatible), metavar="NAME",
+        "--compatible", required=True, type=taking("--compatible", _compatible), metavar="NAME",
         help="which machines the release is made for",
     )  # fmt: skip
     made.add_argument(
@@ -89,6 +89,15 @@ def _spread(group: argparse._MutuallyExclusiveGroup, option: str, text: str) -> 
 
 def _waved(group: argparse._MutuallyExclusiveGroup, text: str) -> None:
     group.add_argument("--waves", type=taking("--waves", waves.waves), metavar="WAVES", help=text)
+
+
+def _compatible(text: str) -> str:
+    if is_compatible(text):
+        return text
+    raise UpdatedError(
+        "bad-request", f"the kind of machine {text!r}", "can't be the name of a kind of machine",
+        "Use letters, digits, blanks and .+_-, at most 128, from a letter or digit on, such as example-board-v1.",
+    )
 
 
 def _add(options: argparse.Namespace) -> None:
