@@ -25,9 +25,12 @@ from updated.core.errors import UpdatedError
 from updated.core.expiry import Expiry
 from updated.core.machine import first_state
 from updated.core.policy import Policy
-from updated.core.selection import Reason
+from updated.core.release import Channel, ChannelEntry, Recall
+from updated.core.rollout import Place
+from updated.core.selection import Reason, choose
 from updated.core.state import BootFacts, Denial, Fallback, Hold, Phase, State, Target
 from updated.core.status import Progress, Report, status_document
+from updated.core.version import Version
 from updated.core.windows import Window, Windows
 
 NOW = 1_800_000_000
@@ -156,6 +159,22 @@ def test_no_row_promises_a_release_that_is_not_taken_anyway() -> None:
     written_over = on_recalled(**{**state, "versions": {"a": "", "b": "1.1.0"}, "reasons": (*reasons, below)})
     kept = "1.2.0, 1.3.0, below 1.4.0, the lowest version that this node accepts"
     assert kept in rows_of_denied(written_over)
+
+
+def test_what_a_look_at_the_channel_said_is_understood() -> None:
+    """The rows read the reasons, in the words of the look itself."""
+    burnt = ChannelEntry(Version("1.5.0"), "f" * 64, recalled=Recall("it burns"))
+    channel = Channel("stable", (ChannelEntry(Version("1.3.0"), "3" * 64), burnt))
+    found = choose(
+        channel, Version("1.1.0"), denied={}, floor=Version("1.4.0"), place=Place(0.0), now=NOW
+    ).reasons  # fmt: skip
+    assert [reason.code for reason in found] == ["recalled", "below-floor"]
+    view = BootView((("a", SlotState()), ("b", SlotState(2, 0, True))))
+    denied = tuple(Denial(version, "", "web failed", NOW) for version in ("1.2.0", "1.5.0"))
+    text = on_recalled(facts=BootFacts("b", "1.1.0", "boot", view), recalled={}, denied=denied, reasons=found)
+    assert rows_of_denied(text) == [
+        "1.2.0, below 1.4.0, the lowest version that this node accepts", "1.5.0, recalled: it burns",
+    ]  # fmt: skip
 
 
 def test_a_single_denied_release_that_is_older_than_what_runs_is_not_promised_either() -> None:

@@ -17,7 +17,8 @@ from tests.node.bench import FAILED, Bench, bench, flip
 from tests.node.world import Publisher
 from updated import record
 from updated.config import read_settings
-from updated.core.state import Phase
+from updated.core.saved import format_state
+from updated.core.state import Phase, Target
 from updated.engine import Engine
 
 NOWHERE = {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nowhere"}
@@ -143,8 +144,20 @@ def test_a_full_state_partition_stops_the_update_and_nothing_else(node: Bench, r
         run=lambda expected: once_on_a_small_disk(node, room * 4096),
     )
     assert node.active().boots_next == "rootfs-a"
+    assert "there is no space left" in node.status()["summary"], "that is where the node stands"
     if room == 16:
         node.updates()
+
+
+def test_a_full_state_partition_is_told_also_where_an_update_had_begun(node: Bench) -> None:
+    """Nothing is at work there, although the state says so."""
+    node.ship()
+    engine = Engine(read_settings(str(node.root)))
+    passive = Target("1.1.0", "0" * 64, "b")
+    path = str(node.machine.state / "state")
+    record.write(path, format_state(engine.state.with_changes(phase=Phase.FETCHING, target=passive)))
+    node.refuses("disk-full", "Free some space", run=lambda expected: once_on_a_small_disk(node, 0))
+    node.updates()
 
 
 def test_a_state_partition_that_is_full_from_the_beginning_is_told(node: Bench) -> None:
