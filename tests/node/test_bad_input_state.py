@@ -156,7 +156,8 @@ def test_a_full_state_partition_is_told_also_where_an_update_had_begun(node: Ben
     passive = Target("1.1.0", "0" * 64, "b")
     path = str(node.machine.state / "state")
     record.write(path, format_state(engine.state.with_changes(phase=Phase.FETCHING, target=passive)))
-    node.refuses("disk-full", "Free some space", run=lambda expected: once_on_a_small_disk(node, 0))
+    text = node.refuses("disk-full", "Free some space", run=lambda expected: once_on_a_small_disk(node, 0))
+    assert "is being written" not in text
     node.updates()
 
 
