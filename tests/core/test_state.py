@@ -18,7 +18,7 @@ from updated.core.machine import first_state
 from updated.core.policy import Policy
 from updated.core.saved import format_state, parse_state
 from updated.core.selection import Reason
-from updated.core.state import BootFacts, Denial, Phase, State, Target
+from updated.core.state import BootFacts, Denial, Fallback, Phase, State, Target
 from updated.core.status import Report, fault_document, status_document, summary
 
 OPTIONAL = (
@@ -143,3 +143,16 @@ def test_without_an_offer_the_headline_is_the_wave_that_is_waited_for() -> None:
     for reasons, told in (((burning, wave), "1.5 comes to this node later"), ((burning,), burning.text)):
         waiting = replace(first_state(BootFacts("a", "1.0", "boot", view), 0.5), phase=Phase.WAITING, reasons=reasons)
         assert summary(waiting, Policy(), Report()) == f"runs 1.0 in slot a; no update now: {told}"
+
+
+def test_after_a_release_was_left_the_headline_says_what_was_found_since() -> None:
+    view = BootView((("a", SlotState(2, 0, True)), ("b", SlotState(1, 0, True))))
+    denied, empty = Reason("denied", "1.4.0 failed here: web failed"), Reason("empty-channel", "channel beta has none")
+    for by, left in (("", "fell back from 1.4.0: web failed"), ("eva", "rolled back from 1.4.0 by eva")):
+        there = replace(
+            first_state(BootFacts("a", "1.0", "boot", view), 0.5), phase=Phase.FALLEN_BACK,
+            fallback=Fallback("1.4.0", "web failed", 1, by),
+        )  # fmt: skip
+        for reasons, more in (((), ""), ((denied,), ""), ((denied, empty), "; channel beta has none")):
+            told = summary(there.with_changes(reasons=reasons), Policy(), Report())
+            assert told == f"runs 1.0 in slot a; {left}{more}"
